@@ -1,0 +1,62 @@
+# Everything a newcomer needs: `make demo` and `make test`. Only Python >= 3.11 and make are assumed.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+SCENARIO ?=
+PACKAGES := agents policies sandbox service workflow_templates
+LINKS := $(addprefix .links/tiphys/,$(PACKAGES))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fmt golden lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# The locked dependencies, every one with its hash; pip does it alone where uv has no build.
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tiphys needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	@echo "setting up .venv from requirements.lock ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@if $(BIN)/uv --version >/dev/null 2>&1 \
+	    || $(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' requirements.lock)"; then \
+	    VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --require-hashes -r requirements.lock; \
+	else \
+	    $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock; \
+	fi
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install -q --no-deps --no-build-isolation -e . 2>/dev/null \
+	    || $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Type checker and import linter read the layout through links, as the wheel would place it.
+.links/tiphys/%:
+	@mkdir -p .links/tiphys && ln -sfn ../../$* $@
+
+demo: .venv/.ready ## watch an incident being healed (SCENARIO=name for another)
+	@$(BIN)/tiphys demo $(SCENARIO)
+
+test: .venv/.ready ## every test that needs nothing but this machine's loopback
+	@$(BIN)/pytest -q -n 2 --dist worksteal
+
+check: .venv/.ready $(LINKS) ## ruff, pyright strict, import layers, size limits
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q .
+	@$(BIN)/pyright --warnings
+	@$(BIN)/lint-imports --no-timings 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/python tools/size_limits.py
+
+bench: .venv/.ready ## ratios against a baseline of the same run
+	@$(BIN)/python -m pytest --version >/dev/null && for b in bench/[a-z]*.py; do echo "== $$b"; $(BIN)/python $$b; done
+
+fmt: .venv/.ready ## format and sort imports
+	@$(BIN)/ruff check -q --fix . || true
+	@$(BIN)/ruff format -q .
+
+golden: .venv/.ready ## rewrite the golden files that tests compare with
+	@TIPHYS_GOLDEN=write $(BIN)/pytest -q tests/unit -k golden
+
+lock: ## resolve requirements.lock again
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --group dev \
+	    --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+
+clean: ## remove what make made
+	@rm -rf .venv .links .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -1,0 +1,1 @@
+"""Read, reason, propose. Nothing in here holds a credential that can change anything."""

@@ -1,0 +1,128 @@
+"""What the agents read and whom they ask; each port is implemented by one adapter in `service`.
+
+Every read either answers or raises `UnansweredError`: missing is never taken for healthy.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from tiphys.policies.model import Alert, AlertFacts, Json, Object, Outcome, Target
+
+
+class UnansweredError(Exception):
+    """The source did not answer; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One series' value at one time; `labels` includes `__name__` where Prometheus gives it."""
+
+    labels: Mapping[str, str]
+    at: float
+    """Unix seconds."""
+    value: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series over time: points are (unix seconds, value), in order of time."""
+
+    labels: Mapping[str, str]
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class AlertRule:
+    """An alerting rule as Prometheus' rules API tells it."""
+
+    name: str
+    expression: str
+    for_seconds: float
+    labels: Mapping[str, str]
+
+
+class Metrics(Protocol):
+    """Prometheus, read only."""
+
+    async def instant(self, query: str, at: datetime | None = None) -> Sequence[Sample]:
+        """Evaluate at one time (default: now)."""
+        ...
+
+    async def range(
+        self, query: str, start: datetime, end: datetime, step_seconds: float
+    ) -> Sequence[Series]:
+        """Evaluate over a time range."""
+        ...
+
+    async def rules(self) -> Sequence[AlertRule]:
+        """List the alerting rules."""
+        ...
+
+
+class ClusterReader(Protocol):
+    """The Kubernetes API with a read-only token."""
+
+    async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:
+        """Read one object; None when the API server says 404."""
+        ...
+
+    async def list(
+        self, api_version: str, kind: str, namespace: str, label_selector: str = ""
+    ) -> Sequence[Object]:
+        """List objects; an empty namespace means all of them."""
+        ...
+
+    async def logs(
+        self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int
+    ) -> str:
+        """Read the end of a container's log, at most 64 KiB."""
+        ...
+
+
+class AlertSource(Protocol):
+    """The Alertmanagers of this installation."""
+
+    async def facts(self, alerts: Sequence[Alert]) -> AlertFacts:
+        """Say whether these alerts are active, silenced or inhibited now."""
+        ...
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An earlier attempt of the same incident."""
+
+    number: int
+    action: str
+    target: Target
+    outcome: Outcome
+    message: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the agents are given: the incident and what the database knows around it."""
+
+    incident: str
+    attempt: int
+    cluster: str
+    managed: bool
+    """The incident's cluster is this installation's."""
+    subject: str
+    alerts: Sequence[Alert]
+    attempts: Sequence[Attempt] = ()
+    episodes_last_hour: int = 1
+    """How often this incident's alerts began to fire in the last hour: many means flapping."""
+    handled_by: str | None = None
+    """Another open incident with the same target, or None."""
+    now: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a reasoner decides on: facts under names, each with the evidence it came from."""
+
+    case: Case
+    facts: Mapping[str, Json]
+    evidence: Sequence[str]

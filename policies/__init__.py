@@ -1,0 +1,1 @@
+"""What may be done: nouns, lifecycle and rules. Pure: no I/O, no clock; `now` is an argument."""

@@ -1,0 +1,415 @@
+"""The nouns of the loop, from alert to outcome, as frozen typed records.
+
+Invariant: nothing here is a free-form verb. A record that does not fit its type raises
+`pydantic.ValidationError` where it enters; after that it is trusted.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+Json = JsonValue
+Instant = AwareDatetime
+ActionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
+"""An action's name as the catalogue spells it, such as `restart-pod`; the catalogue is closed."""
+
+
+class Noun(BaseModel):
+    """A frozen record; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- what came in -------------------------------------------------------------------------------
+
+
+class AlertStatus(StrEnum):
+    """As Alertmanager says it."""
+
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+class Severity(StrEnum):
+    """How soon a human must know; an alert without a severity counts as a warning."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Alert(Noun):
+    """One alert of one post, enriched by the webhook."""
+
+    id: str
+    """Stable: equal for equal (cluster, fingerprint, starts_at, status)."""
+    cluster: str
+    fingerprint: str
+    status: AlertStatus
+    starts_at: Instant
+    ends_at: Instant | None = None
+    labels: dict[str, str]
+    annotations: dict[str, str] = {}
+    generator_url: str = ""
+    receiver: str = ""
+    group_key: str = ""
+    source: str = ""
+    """The Alertmanager's external URL."""
+    received_at: Instant
+
+    @property
+    def name(self) -> str:
+        """The alert's name; Alertmanager accepts alerts that have none."""
+        return self.labels.get("alertname", "(unnamed)")
+
+    @property
+    def severity(self) -> Severity:
+        """The severity label in our three grades."""
+        given = self.labels.get("severity", "").lower()
+        if given in {"critical", "page", "error", "emergency"}:
+            return Severity.CRITICAL
+        return Severity.INFO if given in {"info", "none"} else Severity.WARNING
+
+
+# --- what was seen ------------------------------------------------------------------------------
+
+
+class Source(StrEnum):
+    """Where a piece of evidence was read."""
+
+    ALERTMANAGER = "alertmanager"
+    HISTORY = "history"
+    KUBERNETES = "kubernetes"
+    LOGS = "logs"
+    MODEL = "model"
+    PROMETHEUS = "prometheus"
+
+
+class Evidence(Noun):
+    """One question asked of the outside and its answer, as it was."""
+
+    id: str
+    """`ev-` and the first 16 hex digits of the SHA-256 of the other fields' canonical JSON."""
+    source: Source
+    question: str
+    """The exact query, such as PromQL or `get deployments.apps shop/cart`."""
+    asked_at: Instant
+    ok: bool
+    """False: the source did not answer; `answer` then holds the reason."""
+    answer: Json
+    summary: str
+    """One sentence for people, with the numbers that matter."""
+
+
+class Target(Noun):
+    """The one object an action works on, as the resolver read it from the cluster."""
+
+    cluster: str
+    api_version: str
+    kind: str
+    namespace: str
+    """Empty for a cluster-scoped object."""
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        place = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {place}"
+
+
+class Owner(Noun):
+    """One link of an owner chain, nearest first."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+
+# --- what is proposed ---------------------------------------------------------------------------
+
+
+class Risk(StrEnum):
+    """How much an action can hurt when it is wrong."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Change(Noun):
+    """One field that the action will change: what it is now and what it will be."""
+
+    path: str
+    """JSON pointer (RFC 6901) into the target object; `` (whole object) when it is deleted."""
+    present: Json
+    intended: Json
+
+
+class Check(Noun):
+    """How verify asks Prometheus whether the alert is over; an empty query means: not configured."""
+
+    query: str = ""
+    """The alert rule's own expression, without its `for`."""
+    labels: dict[str, str] = {}
+    """Series of the answer that bear these labels are the incident's."""
+    pod_prefix: str = ""
+    """When set, series whose `pod` begins with it are the incident's too: successors of a pod."""
+    settle_seconds: int = Field(default=0, ge=0)
+    """The expression's longest range and two evaluations: how long old samples can speak."""
+    hold_seconds: int = Field(default=30, ge=0)
+    """How long healthy must last."""
+
+
+class DecidedBy(Noun):
+    """Who decided: a playbook, a model or a human, exactly enough to ask it again."""
+
+    reasoner: Literal["playbooks", "model", "human"]
+    playbook: str = ""
+    playbook_version: str = ""
+    model: str = ""
+    prompt_hash: str = ""
+    note: str = ""
+
+
+class Proposal(Noun):
+    """One catalogued action on one resolved target, with everything an approver must see."""
+
+    answer: Literal["proposal"] = "proposal"
+    action: ActionName
+    version: int = Field(ge=1)
+    target: Target
+    parameters: dict[str, Json] = {}
+    changes: tuple[Change, ...]
+    risk: Risk
+    reversible: bool
+    blast_radius: str
+    undo: str
+    reason: str
+    check: Check
+    evidence: tuple[str, ...]
+    confidence: float = Field(default=1.0, ge=0, le=1)
+    decided_by: DecidedBy
+
+
+class NoAction(Noun):
+    """Doing nothing is right, and this is why."""
+
+    answer: Literal["no_action"] = "no_action"
+    reason: str
+    evidence: tuple[str, ...] = ()
+    decided_by: DecidedBy
+
+
+class Escalate(Noun):
+    """A human must decide, and this is why."""
+
+    answer: Literal["escalate"] = "escalate"
+    reason: str
+    evidence: tuple[str, ...] = ()
+    decided_by: DecidedBy
+
+
+Decision = Annotated[Proposal | NoAction | Escalate, Field(discriminator="answer")]
+"""All that may leave the agents' graph."""
+
+
+# --- what the gate knows ------------------------------------------------------------------------
+
+
+class AlertFacts(Noun):
+    """The incident's alerts as their source knows them now."""
+
+    firing: bool
+    silenced: bool
+    inhibited: bool
+    names: tuple[str, ...]
+    read_at: Instant
+
+
+class TargetFacts(Noun):
+    """The target as the cluster knows it now; read again before each launch."""
+
+    target: Target
+    changes: tuple[Change, ...]
+    """What the proposed action would change if it were planned now."""
+    managed_cluster: bool
+    namespace_labels: dict[str, str]
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    """The target's and its owners' annotations under `tiphys.io/`, the nearest winning."""
+    owners: tuple[Owner, ...] = ()
+    field_owner: str | None = None
+    """The GitOps controller or operator that owns a field in `changes`, or None."""
+    autoscaler: str | None = None
+    """An autoscaler that owns the replicas, or None."""
+    rollout_in_progress: bool
+    ends_long_job: str | None = None
+    """Why the action would end a long job (a GPU request, a Job, a training operator), or None."""
+    gpu_hours_at_stake: float = 0.0
+    open_mark: str | None = None
+    """Another run's unfinished `tiphys.io/run` mark, or None."""
+    read_at: Instant
+
+
+class HistoryFacts(Noun):
+    """What the database knows about runs, breakers and freezes, counted under one lock."""
+
+    open_runs_on_target: int
+    open_runs_in_cluster: int
+    recent_launches_in_namespace: int
+    breakers: tuple[str, ...] = ()
+    """Tripped breakers that cover this target, as sentences."""
+    last_run_ended_at: Instant | None = None
+    """On this target or its owner."""
+    frozen: str | None = None
+    """Why the target is frozen, or None."""
+
+
+class StopFacts(Noun):
+    """The stop switch as read just now."""
+
+    engaged: bool
+    reason: str = ""
+
+
+class EvidenceFact(Noun):
+    """What the gate needs to know of a piece of evidence."""
+
+    id: str
+    source: Source
+    asked_at: Instant
+    ok: bool
+
+
+class Facts(Noun):
+    """Everything the gate judges by. None means that it could not be read: no action."""
+
+    alert: AlertFacts | None
+    target: TargetFacts | None
+    history: HistoryFacts | None
+    stop: StopFacts | None
+    evidence: tuple[EvidenceFact, ...]
+
+
+# --- what was decided ---------------------------------------------------------------------------
+
+
+class Allowed(Noun):
+    """The rule has no objection."""
+
+    verdict: Literal["allowed"] = "allowed"
+
+
+class NeedsApproval(Noun):
+    """The rule lets it pass when a human agrees."""
+
+    verdict: Literal["needs_approval"] = "needs_approval"
+    reason: str
+
+
+class Denied(Noun):
+    """The rule forbids it."""
+
+    verdict: Literal["denied"] = "denied"
+    reason: str
+
+
+Verdict = Annotated[Allowed | NeedsApproval | Denied, Field(discriminator="verdict")]
+
+
+class RuleVerdict(Noun):
+    """One rule's answer."""
+
+    rule: str
+    verdict: Verdict
+
+
+class Judgement(Noun):
+    """Every rule's answer; the strictest decides."""
+
+    verdicts: tuple[RuleVerdict, ...]
+    policy: str
+    """Name and version of the policy, with the SHA-256 of its text."""
+
+    @property
+    def denials(self) -> tuple[str, ...]:
+        """Each denial as `rule: reason`."""
+        return self._reasons("denied")
+
+    @property
+    def approvals(self) -> tuple[str, ...]:
+        """Each need for approval as `rule: reason`."""
+        return self._reasons("needs_approval")
+
+    def _reasons(self, verdict: str) -> tuple[str, ...]:
+        return tuple(
+            f"{v.rule}: {v.verdict.reason}"
+            for v in self.verdicts
+            if v.verdict.verdict == verdict and not isinstance(v.verdict, Allowed)
+        )
+
+
+class Plan(Noun):
+    """What will be done, whole: the approver signs this and every step carries it."""
+
+    format: Literal["tiphys/plan/v1"] = "tiphys/plan/v1"
+    incident: str
+    attempt: int = Field(ge=1)
+    action: ActionName
+    version: int = Field(ge=1)
+    target: Target
+    parameters: dict[str, Json]
+    changes: tuple[Change, ...]
+    check: Check
+    policy: str
+    evidence_hash: str
+    decided_by: DecidedBy
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    VERIFIED = "verified"
+    """Acted, and the alert's own expression stayed false."""
+    REFUSED = "refused"
+    """Precheck refused: nothing was changed."""
+    INEFFECTIVE = "ineffective"
+    """Acted without effect, and there is nothing to put back."""
+    ROLLED_BACK = "rolled_back"
+    """Acted without effect, and the plan's values are back."""
+    ROLLBACK_FAILED = "rollback_failed"
+    """The plan's values are not back: the target is frozen and a human paged."""
+    UNKNOWN = "unknown"
+    """Nobody can say: the target is frozen and a human paged; never retried."""
+
+
+class Incident(Noun):
+    """One thing that is wrong, with all alerts that speak of it."""
+
+    id: str
+    cluster: str
+    subject: str
+    """What the alerts' labels name, such as `deployment shop/cart`; the correlation key."""
+    title: str
+    severity: Severity
+    state: str
+    """A `lifecycle.State`."""
+    attempt: int
+    reason: str
+    """Why it is in this state, for people."""
+    opened_at: Instant
+    changed_at: Instant
+    deadline_at: Instant | None
+    """When silence becomes an escalation."""
+    target: Target | None = None
+    outcome: Outcome | None = None
+    decision: str | None = None
+    """What the agents last answered: `proposal`, `no_action` or `escalate`."""
+    acknowledged_by: str | None = None
+
+
+Object = Mapping[str, Json]
+"""A Kubernetes object as the API server's JSON."""

@@ -1,0 +1,1 @@
+"""A cluster for people without one: the outside, simulated over real HTTP."""

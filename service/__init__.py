@@ -1,0 +1,1 @@
+"""The shell around the loop: everything that waits, stores, sends or listens."""

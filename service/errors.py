@@ -1,0 +1,66 @@
+"""Every error of the service under two roots; a class's docstring is its message.
+
+`WorldRefusedError`: something outside did not do what we asked; `retryable` says whether asking
+again can help. `UsageError`: the person at the keyboard can mend it; it is shown as one sentence.
+"""
+
+
+class TiphysError(Exception):
+    """Something went wrong."""
+
+    retryable = False
+
+    def __init__(self, detail: str = "") -> None:
+        sentence = (type(self).__doc__ or "").strip().rstrip(".")
+        super().__init__(f"{sentence}: {detail}" if detail else sentence)
+        self.detail = detail
+
+
+class WorldRefusedError(TiphysError):
+    """The outside refused."""
+
+
+class UsageError(TiphysError):
+    """That cannot be done as asked."""
+
+
+class BrokerUnavailableError(WorldRefusedError):
+    """The broker did not acknowledge in time."""
+
+    retryable = True
+
+
+class StreamFullError(WorldRefusedError):
+    """The alert stream or its disk is full."""
+
+    retryable = True
+
+
+class WorkflowRefusedError(WorldRefusedError):
+    """The API server refused the Workflow."""
+
+
+class ArgoUnavailableError(WorldRefusedError):
+    """The Kubernetes API did not answer about Workflows."""
+
+    retryable = True
+
+
+class LeaseLostError(WorldRefusedError):
+    """Another replica has taken this incident over."""
+
+
+class DataDirectoryBusyError(UsageError):
+    """Another `tiphys serve` uses this data directory."""
+
+
+class NoSuchIncidentError(UsageError):
+    """There is no such incident."""
+
+
+class NotApprovableError(UsageError):
+    """This incident has nothing to approve."""
+
+
+class BadInputError(UsageError):
+    """This input cannot be used."""

@@ -1,0 +1,211 @@
+"""The database's tables: who writes which is in DESIGN's role table, one user per role.
+
+Times are UTC text in RFC 3339 (fixed width, microseconds), so that SQLite and PostgreSQL order
+them alike; JSON is canonical text, so that what was hashed can be read back byte for byte.
+"""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData()
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("cluster", String, nullable=False),
+    Column("fingerprint", String, nullable=False),
+    Column("starts_at", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("incident_id", String, nullable=True),
+    Column("open", Boolean, nullable=False),
+    Column("began_at", String, nullable=False),
+    Column("ended_at", String, nullable=True),
+    Column("seen_at", String, nullable=False),
+    Column("repeats", Integer, nullable=False, server_default="0"),
+    Column("missing_listings", Integer, nullable=False, server_default="0"),
+    Column("alert", Text, nullable=False),
+    Index(
+        "inbox_open",
+        "cluster",
+        "fingerprint",
+        unique=True,
+        sqlite_where=text("open"),
+        postgresql_where=text("open"),
+    ),
+    Index("inbox_incident", "incident_id"),
+    Index("inbox_fingerprint", "fingerprint", "began_at"),
+)
+"""One row per episode of an alert: from its first firing until it is gone."""
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("stream_seq", Integer, nullable=True),
+    Column("reason", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("at", String, nullable=False),
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("opened_at", String, nullable=False),
+    Column("changed_at", String, nullable=False),
+    Column("deadline_at", String, nullable=True),
+    Column("due_at", String, nullable=False),
+    Column("target_uid", String, nullable=True),
+    Column("body", Text, nullable=False),
+    Index("incidents_due", "state", "due_at"),
+    Index(
+        "incidents_one_open_subject",
+        "cluster",
+        "subject",
+        unique=True,
+        sqlite_where=text("state != 'closed'"),
+        postgresql_where=text("state != 'closed'"),
+    ),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("incident_id", String, primary_key=True),
+    Column("id", String, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("asked_at", String, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("incident_id", String, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("at", String, nullable=False),
+    Column("decision", Text, nullable=False),
+    Column("facts", Text, nullable=True),
+    Column("judgement", Text, nullable=True),
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("incident_id", String, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", String, nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("incident_id", "attempt"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("incident_id", String, nullable=False),
+    Column("plan_digest", String, nullable=False),
+    Column("verdict", String, nullable=False),
+    Column("by", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", String, nullable=False),
+    Column("expires_at", String, nullable=False),
+    UniqueConstraint("plan_digest"),
+)
+"""The first valid decision on a digest wins; the constraint says so."""
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("incident_id", String, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("plan_digest", String, nullable=False, unique=True),
+    Column("action", String, nullable=False),
+    Column("cluster", String, nullable=False),
+    Column("namespace", String, nullable=False),
+    Column("target_uid", String, nullable=False),
+    Column("owner_uid", String, nullable=True),
+    Column("intended_at", String, nullable=False),
+    Column("not_after", String, nullable=False),
+    Column("deadline_at", String, nullable=False),
+    Column("open", Boolean, nullable=False),
+    Column("created", Boolean, nullable=False),
+    Column("ended_at", String, nullable=True),
+    Column("outcome", String, nullable=True),
+    Column("steps", Text, nullable=False, server_default="[]"),
+    Index(
+        "runs_one_open_target",
+        "target_uid",
+        unique=True,
+        sqlite_where=text("open"),
+        postgresql_where=text("open"),
+    ),
+    Index("runs_namespace", "cluster", "namespace", "intended_at"),
+)
+
+freezes = Table(
+    "freezes",
+    metadata,
+    Column("target_uid", String, primary_key=True),
+    Column("incident_id", String, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", String, nullable=False),
+)
+
+breakers = Table(
+    "breakers",
+    metadata,
+    Column("scope", String, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("at", String, nullable=False),
+)
+"""A row is a tripped breaker: `namespace:<cluster>/<name>` or `cluster:<name>`; a human removes it."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("resource", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("token", Integer, nullable=False),
+    Column("expires_at", String, nullable=False),
+)
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("counter", Integer, nullable=False),
+)
+"""Rows that transactions lock by updating them: `budget` and `audit`."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at", String, nullable=False),
+    Column("event", String, nullable=False),
+    Column("incident_id", String, nullable=True),
+    Column("actor", String, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("previous", String, nullable=False),
+    Column("hash", String, nullable=False),
+    Index("audit_incident", "incident_id", "seq"),
+)

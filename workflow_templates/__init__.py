@@ -1,0 +1,1 @@
+"""The only actions that exist: each prechecks, acts, verifies and rolls back."""
