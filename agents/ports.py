@@ -4,11 +4,21 @@ Every read either answers or raises `UnansweredError`: missing is never taken fo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
-from tiphys.policies.model import Alert, AlertFacts, Json, Object, Outcome, Target
+from tiphys.policies.model import (
+    Alert,
+    AlertFacts,
+    DecidedBy,
+    Evidence,
+    Json,
+    Object,
+    Outcome,
+    Target,
+)
 
 
 class UnansweredError(Exception):
@@ -125,4 +135,43 @@ class Findings:
 
     case: Case
     facts: Mapping[str, Json]
+    """Such as `workload.replicas`, nested under their first name; the playbooks' CEL reads them."""
+    targets: Mapping[str, Target]
+    """The resolved objects by role: `pod`, `workload`, `node`; a reasoner names one by its role."""
+    evidence: Sequence[Evidence]
+
+
+class Answer(StrEnum):
+    """The three things a reasoner may answer."""
+
+    ACT = "act"
+    NOTHING = "nothing"
+    ESCALATE = "escalate"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A reasoner's answer before it becomes a `Decision`: closed lists only."""
+
+    answer: Answer
+    reason: str
     evidence: Sequence[str]
+    decided_by: DecidedBy
+    action: str = ""
+    """A catalogue name; empty unless the answer is ACT."""
+    target: str = ""
+    """A role in `Findings.targets`; empty unless the answer is ACT."""
+    parameters: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    confidence: float = 1.0
+
+
+class ReasonerFailedError(Exception):
+    """The reasoner has no usable answer: down, slow, over budget or nonsensical; says which."""
+
+
+class Reasoner(Protocol):
+    """Playbooks or a model, behind one face."""
+
+    async def decide(self, findings: Findings) -> Choice:
+        """Choose; raises `ReasonerFailedError`."""
+        ...
