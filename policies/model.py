@@ -149,7 +149,7 @@ class Change(Noun):
 
 
 class Check(Noun):
-    """How verify asks Prometheus whether the alert is over; an empty query means: not configured."""
+    """How verify asks Prometheus whether the alert is over; an empty query: not configured."""
 
     query: str = ""
     """The alert rule's own expression, without its `for`."""

@@ -177,7 +177,7 @@ breakers = Table(
     Column("reason", Text, nullable=False),
     Column("at", String, nullable=False),
 )
-"""A row is a tripped breaker: `namespace:<cluster>/<name>` or `cluster:<name>`; a human removes it."""
+"""A row is a tripped breaker, `namespace:<cluster>/<name>` or `cluster:<name>`; sticky."""
 
 leases = Table(
     "leases",

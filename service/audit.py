@@ -1,0 +1,170 @@
+"""The append-only, hash-chained record of every arrow of the loop.
+
+Invariants: a record is written in the transaction of the change it speaks of, so neither exists
+without the other; a record's hash covers its predecessor's, so an edit, a deletion, an insertion or
+a reordering breaks the chain at the first bad record.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from pydantic import ValidationError
+from sqlalchemy import insert, select
+
+from tiphys.policies.model import Json, Noun
+from tiphys.policies.plan import canonical
+from tiphys.service.database import Database, Transaction, stamp
+from tiphys.service.tables import audit
+
+GENESIS = "0" * 64
+"""What the first record names as its predecessor."""
+
+
+class AuditEvent(StrEnum):
+    """Everything that is ever recorded."""
+
+    ALERT_ENDED = "alert_ended"
+    ALERT_NOTED = "alert_noted"
+    ALERT_OPENED = "alert_opened"
+    APPROVAL_GIVEN = "approval_given"
+    APPROVAL_REFUSED = "approval_refused"
+    APPROVAL_VOID = "approval_void"
+    BREAKER_RESET = "breaker_reset"
+    BREAKER_TRIPPED = "breaker_tripped"
+    DECIDED = "decided"
+    EVIDENCE_GATHERED = "evidence_gathered"
+    INCIDENT_MOVED = "incident_moved"
+    INCIDENT_OPENED = "incident_opened"
+    JUDGED = "judged"
+    LAUNCH_INTENDED = "launch_intended"
+    PAGED = "paged"
+    PLANNED = "planned"
+    RUN_ENDED = "run_ended"
+    RUN_STEP = "run_step"
+    SERVICE_STARTED = "service_started"
+    SERVICE_STOPPED = "service_stopped"
+    STOP_ENGAGED = "stop_engaged"
+    STOP_RELEASED = "stop_released"
+    TARGET_FROZEN = "target_frozen"
+    TARGET_UNFROZEN = "target_unfrozen"
+    WORKFLOW_CREATED = "workflow_created"
+
+
+class Record(Noun):
+    """One line of the record, as it is exported."""
+
+    seq: int
+    at: str
+    event: str
+    incident_id: str | None
+    actor: str
+    body: Json
+    previous: str
+    hash: str
+
+    def computed_hash(self) -> str:
+        """Give the hash this record must bear."""
+        return record_hash(self.model_dump(exclude={"hash"}))
+
+
+def record_hash(fields: Json) -> str:
+    """Hash a record's fields, `hash` left out, as 64 hex digits."""
+    return hashlib.sha256(canonical(fields)).hexdigest()
+
+
+class Audit:
+    """Appends to and reads the record."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def append(
+        self,
+        tx: Transaction,
+        event: AuditEvent,
+        *,
+        actor: str,
+        incident_id: str | None = None,
+        body: Json = None,
+    ) -> int:
+        """Append one record in the caller's transaction; returns its number, from 1."""
+        await self._database.lock(tx, "audit")
+        last = (
+            await tx.execute(
+                select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)
+            )
+        ).first()
+        fields: dict[str, Json] = {
+            "seq": last.seq + 1 if last else 1,
+            "at": stamp(datetime.now(UTC)),
+            "event": event.value,
+            "incident_id": incident_id,
+            "actor": actor,
+            "body": body,
+            "previous": last.hash if last else GENESIS,
+        }
+        row = {**fields, "body": canonical(body).decode(), "hash": record_hash(fields)}
+        await tx.execute(insert(audit).values(row))
+        return int(fields["seq"])  # type: ignore[arg-type]
+
+    async def read(
+        self, *, incident_id: str | None = None, after: int = 0, limit: int | None = None
+    ) -> AsyncIterator[Record]:
+        """Yield records in order of their number."""
+        query = select(audit).where(audit.c.seq > after).order_by(audit.c.seq)
+        if incident_id is not None:
+            query = query.where(audit.c.incident_id == incident_id)
+        if limit is not None:
+            query = query.limit(limit)
+        async with self._database.reading() as connection:
+            result = await connection.stream(query)
+            async for row in result.mappings():
+                yield _record(dict(row))
+
+
+def _record(row: dict[str, object]) -> Record:
+    import json
+
+    return Record.model_validate({**row, "body": json.loads(str(row["body"]))})
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What reading an export found."""
+
+    records: int
+    head: str
+    """Hash of the last good record."""
+    problem: str | None
+    """The first bad record and what is wrong with it, or None."""
+
+
+def verify(lines: Iterable[str]) -> Verification:
+    """Check an export line by line, offline; stops at the first bad record."""
+    count, head = 0, GENESIS
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = Record.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            return Verification(count, head, f"line {number} is not a record: {first['msg']}")
+        problem = _problem(record, expected=count + 1, previous=head)
+        if problem:
+            return Verification(count, head, f"record {record.seq} (line {number}) {problem}")
+        count, head = record.seq, record.hash
+    return Verification(count, head, None)
+
+
+def _problem(record: Record, *, expected: int, previous: str) -> str | None:
+    if record.seq != expected:
+        return f"stands where record {expected} should: one is missing, added or moved"
+    if record.previous != previous:
+        return "does not follow the record before it: one was removed, replaced or moved"
+    if record.computed_hash() != record.hash:
+        return "was changed after it was written: its hash does not fit its content"
+    return None

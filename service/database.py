@@ -1,0 +1,143 @@
+"""The one way to the SQL database: transactions, the clock and the data directory's lock.
+
+Invariant: every transaction that writes has begun as a writer (`BEGIN IMMEDIATE` on SQLite, row
+locks on PostgreSQL), so what it read is still true when it commits.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Select, event, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from tiphys.service.errors import DataDirectoryBusyError
+from tiphys.service.tables import locks, metadata
+
+Transaction = AsyncConnection
+
+
+def stamp(at: datetime) -> str:
+    """Write a time as the database stores it: RFC 3339, UTC, microseconds, fixed width."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def moment(text: str) -> datetime:
+    """Read a stored time."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+class Database:
+    """SQLite in WAL mode (`synchronous=FULL`) or PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: AsyncEngine = create_async_engine(url, pool_pre_ping=not is_sqlite(url))
+        self.sqlite = is_sqlite(url)
+        # SQLite has one writer; queueing here is fair and cheap, its busy handler is neither.
+        self._writer = asyncio.Lock()
+        if self.sqlite:
+            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self.engine.sync_engine, "begin", _begin_immediate)
+
+    @classmethod
+    def in_directory(cls, directory: Path) -> "Database":
+        """Open the embedded database of a data directory."""
+        return cls(f"sqlite+aiosqlite:///{directory / 'tiphys.db'}")
+
+    async def create(self) -> None:
+        """Create what is missing; safe to repeat."""
+        async with self.engine.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+        for name in ("audit", "budget", "incidents"):
+            with contextlib.suppress(IntegrityError):
+                async with self.transaction() as tx:
+                    await tx.execute(insert(locks).values(name=name, counter=0))
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[Transaction]:
+        """Run one writing transaction: commits at the end, rolls back on an exception."""
+        if not self.sqlite:
+            async with self.engine.begin() as connection:
+                yield connection
+            return
+        async with self._writer, self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncGenerator[Transaction]:
+        """Run queries on one consistent snapshot, beside a writer."""
+        async with self.engine.connect() as connection:
+            options = {"tiphys_reading": True}
+            yield await connection.execution_options(**options)
+
+    async def lock(self, tx: Transaction, name: str) -> None:
+        """Serialise transactions that count: `audit`, `budget` or `incidents`."""
+        if not self.sqlite:
+            await tx.execute(
+                update(locks).where(locks.c.name == name).values(counter=locks.c.counter + 1)
+            )
+
+    def for_update(self, query: Select[Any]) -> Select[Any]:
+        """Lock the selected rows until the transaction ends."""
+        return query if self.sqlite else query.with_for_update()
+
+    async def ping(self) -> None:
+        """Raise whatever keeps the database from answering."""
+        async with self.reading() as connection:
+            await connection.execute(select(1))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+
+def is_sqlite(url: str) -> bool:
+    """Tell the embedded database from PostgreSQL."""
+    return url.startswith("sqlite")
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we begin ourselves, see _begin_immediate
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "busy_timeout=10000",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Any) -> None:
+    reading = connection.get_execution_options().get("tiphys_reading")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+class DirectoryLock:
+    """Held by one `serve` on a data directory; the kernel frees it when the process dies."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = (directory / "lock").open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            self._file.close()
+            raise DataDirectoryBusyError(f"{directory} is held by {holder}") from None
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(f"process {os.getpid()}")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let another process have the directory."""
+        self._file.close()

@@ -1,0 +1,230 @@
+"""Incidents in the database: opened once per subject, moved only along the lifecycle's table.
+
+Invariant: a move, its audit record and whatever the caller adds to the transaction are one commit.
+"""
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import insert, select, update
+
+from tiphys.policies.lifecycle import Move, State, next_state
+from tiphys.policies.model import Alert, Incident, Noun, Outcome, Severity, Target
+from tiphys.service.audit import Audit, AuditEvent
+from tiphys.service.database import Database, Transaction, moment, stamp
+from tiphys.service.errors import NoSuchIncidentError, UsageError
+from tiphys.service.tables import inbox, incidents
+
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no 0/o, 1/i/l: ids are read aloud at night
+_GRAVITY = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
+
+
+def new_incident_id() -> str:
+    """Give an id such as `inc-7kq2x9dm`: 40 bits, easy to say."""
+    return "inc-" + "".join(secrets.choice(_ALPHABET) for _ in range(8))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One move of an incident and what it changes; None leaves a field as it is."""
+
+    move: Move
+    reason: str
+    actor: str = "tiphys"
+    deadline_at: datetime | None = None
+    """When silence becomes an escalation; None: no deadline of its own."""
+    due_at: datetime | None = None
+    """When the pipeline should look next; None: at once."""
+    target: Target | None = None
+    outcome: Outcome | None = None
+    decision: str | None = None
+    next_attempt: bool = False
+    acknowledged_by: str | None = None
+
+
+class Incidents:
+    """Opens, finds and moves incidents."""
+
+    def __init__(self, database: Database, audit: Audit) -> None:
+        self._database = database
+        self._audit = audit
+
+    async def open(
+        self, tx: Transaction, *, alert: Alert, subject: str, now: datetime
+    ) -> tuple[Incident, bool]:
+        """Give the open incident of (cluster, subject), made from this alert if there is none.
+
+        Returns the incident and whether it is new; a graver alert raises its severity.
+        """
+        await self._database.lock(tx, "incidents")
+        row = (
+            await tx.execute(
+                select(incidents.c.body).where(
+                    incidents.c.cluster == alert.cluster,
+                    incidents.c.subject == subject,
+                    incidents.c.state != State.CLOSED,
+                )
+            )
+        ).first()
+        if row:
+            incident = Incident.model_validate_json(row.body)
+            if _GRAVITY[alert.severity] > _GRAVITY[incident.severity]:
+                incident = incident.model_copy(update={"severity": alert.severity})
+                await self._write(tx, incident)
+            return incident, False
+        incident = Incident(
+            id=new_incident_id(),
+            cluster=alert.cluster,
+            subject=subject,
+            title=f"{alert.name} on {subject}" if subject != alert.name else alert.name,
+            severity=alert.severity,
+            state=State.OPEN,
+            attempt=1,
+            reason=f"{alert.name} fires",
+            opened_at=now,
+            changed_at=now,
+            deadline_at=None,
+        )
+        await self._audit.append(
+            tx,
+            AuditEvent.INCIDENT_OPENED,
+            actor="intake",
+            incident_id=incident.id,
+            body={
+                "title": incident.title,
+                "subject": subject,
+                "alert": alert.model_dump(mode="json"),
+            },
+        )
+        await tx.execute(insert(incidents).values(**_columns(incident), due_at=stamp(now)))
+        return incident, True
+
+    async def get(self, tx: Transaction, incident_id: str, *, lock: bool = False) -> Incident:
+        """Read one by its id or by an unambiguous beginning of it."""
+        query = select(incidents.c.body).where(incidents.c.id == incident_id)
+        row = (await tx.execute(self._database.for_update(query) if lock else query)).first()
+        if row:
+            return Incident.model_validate_json(row.body)
+        begins = incident_id if incident_id.startswith("inc-") else f"inc-{incident_id}"
+        found = (
+            await tx.execute(
+                select(incidents.c.body).where(incidents.c.id.startswith(begins, autoescape=True))
+            )
+        ).all()
+        if len(found) == 1 and len(begins) > len("inc-"):
+            return Incident.model_validate_json(found[0].body)
+        raise NoSuchIncidentError(
+            incident_id if not found else f"{incident_id} is the beginning of {len(found)} ids"
+        )
+
+    async def find(
+        self, tx: Transaction, *, states: Sequence[str] = (), limit: int = 200
+    ) -> list[Incident]:
+        """List incidents, the newest first."""
+        query = select(incidents.c.body).order_by(incidents.c.opened_at.desc()).limit(limit)
+        if states:
+            query = query.where(incidents.c.state.in_(states))
+        return [Incident.model_validate_json(r.body) for r in await tx.execute(query)]
+
+    async def move(
+        self, tx: Transaction, incident: Incident, step: Step, *, now: datetime
+    ) -> Incident:
+        """Move an incident; raises `IllegalMoveError` and changes nothing when it cannot.
+
+        `incident` must be what this transaction read; if the row has moved on since, the caller
+        worked on a stale copy and `UsageError` says so.
+        """
+        state = next_state(State(incident.state), step.move)
+        moved = incident.model_copy(
+            update={
+                "state": state,
+                "reason": step.reason,
+                "changed_at": now,
+                "deadline_at": step.deadline_at,
+                "attempt": incident.attempt + (1 if step.next_attempt else 0),
+                **_given(step),
+            }
+        )
+        await self._audit.append(
+            tx,
+            AuditEvent.INCIDENT_MOVED,
+            actor=step.actor,
+            incident_id=incident.id,
+            body={
+                "from": incident.state,
+                "move": step.move,
+                "to": state,
+                "reason": step.reason,
+                "attempt": moved.attempt,
+            },
+        )
+        result = await tx.execute(
+            update(incidents)
+            .where(
+                incidents.c.id == incident.id,
+                incidents.c.changed_at == stamp(incident.changed_at),
+                incidents.c.state == incident.state,
+            )
+            .values(**_columns(moved), due_at=stamp(step.due_at or now))
+        )
+        if result.rowcount != 1:
+            raise UsageError(f"{incident.id} has changed in the meantime; look again")
+        return moved
+
+    async def wake(self, tx: Transaction, incident_id: str, at: datetime) -> None:
+        """Let the pipeline look at this incident at the given time."""
+        await tx.execute(
+            update(incidents).where(incidents.c.id == incident_id).values(due_at=stamp(at))
+        )
+
+    async def alerts(
+        self, tx: Transaction, incident_id: str, *, only_open: bool = False
+    ) -> list[Alert]:
+        """Give the incident's alerts, one for each episode, the oldest first."""
+        query = select(inbox.c.alert).where(inbox.c.incident_id == incident_id).order_by(inbox.c.id)
+        if only_open:
+            query = query.where(inbox.c.open)
+        return [Alert.model_validate_json(row.alert) for row in await tx.execute(query)]
+
+    async def _write(self, tx: Transaction, incident: Incident) -> None:
+        await tx.execute(
+            update(incidents).where(incidents.c.id == incident.id).values(**_columns(incident))
+        )
+
+
+def _given(step: Step) -> dict[str, object]:
+    values = {
+        "target": step.target,
+        "outcome": step.outcome,
+        "decision": step.decision,
+        "acknowledged_by": step.acknowledged_by,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _columns(incident: Incident) -> dict[str, object]:
+    return {
+        "id": incident.id,
+        "cluster": incident.cluster,
+        "subject": incident.subject,
+        "state": incident.state,
+        "attempt": incident.attempt,
+        "opened_at": stamp(incident.opened_at),
+        "changed_at": stamp(incident.changed_at),
+        "deadline_at": stamp(incident.deadline_at) if incident.deadline_at else None,
+        "target_uid": incident.target.uid if incident.target else None,
+        "body": dump(incident),
+    }
+
+
+def dump(noun: Noun) -> str:
+    """Write a noun as the database stores it."""
+    return json.dumps(noun.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
+
+
+def read_moment(text: str | None) -> datetime | None:
+    """Read a stored time that may be missing."""
+    return moment(text) if text else None

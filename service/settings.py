@@ -1,0 +1,100 @@
+"""All settings, read once from `TIPHYS_*` variables; nothing else reads the environment."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One frozen object, made where the process starts and handed down."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TIPHYS_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    data_dir: Path = Path(".tiphys")
+    """Where the embedded database, broker and keys live; one `serve` at a time."""
+    host: str = "127.0.0.1"
+    """Address to listen on; anything but loopback requires `webhook_token` and `api_token`."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """TCP port; 0 takes a free one."""
+    webhook_token: SecretStr | None = None
+    """Bearer token that Alertmanager must send."""
+    api_token: SecretStr | None = None
+    """Bearer token that the command line and scripts must send."""
+
+    cluster: str = "default"
+    """Name of the cluster this installation manages, as in the alerts' `cluster` label."""
+    kubeconfig: Path | None = None
+    """The agents' read-only credentials; default: the pod's own ServiceAccount."""
+    launcher_kubeconfig: Path | None = None
+    """Credentials that may create Workflows in `actions_namespace` and nothing else."""
+    gateway_kubeconfig: Path | None = None
+    """Credentials that may create the stop ConfigMap and nothing else."""
+    actions_namespace: str = "tiphys-actions"
+    """Where Workflows run."""
+    stop_namespace: str = "tiphys-stop"
+    """Where the stop ConfigMap is created."""
+
+    prometheus_url: str | None = None
+    """Base URL of Prometheus; without it no history is read and no alert expression verified."""
+    prometheus_timeout: float = Field(default=5.0, gt=0)
+    """Seconds for one query."""
+    alertmanager_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    """Base URLs of every Alertmanager, separated by commas."""
+    reconcile_interval: float = Field(default=60.0, gt=0)
+    """Seconds between two listings of each Alertmanager."""
+
+    nats_url: str | None = None
+    """An external JetStream; default: a server of our own on a free loopback port."""
+    stream_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """Size of the alert stream in bytes; a full stream refuses alerts with 503."""
+    stream_replicas: int = Field(default=1, ge=1, le=5)
+    """Copies of the stream when NATS is clustered."""
+    database_url: str | None = None
+    """SQLAlchemy URL of a PostgreSQL; default: SQLite in `data_dir`."""
+
+    policy: Path | None = None
+    """Policy file; default: the built-in one, which only suggests."""
+    playbooks: Path | None = None
+    """A folder of playbooks that add to or override the built-in ones."""
+    poll_interval: float = Field(default=0.5, gt=0)
+    """Seconds between two looks at a running Workflow and at due work."""
+    lease_seconds: float = Field(default=15.0, gt=0)
+    """How long a replica holds an incident before another may take it over."""
+    not_after_seconds: float = Field(default=600.0, gt=0, le=900)
+    """How long after its intent a Workflow may still start to act."""
+    investigation_seconds: float = Field(default=60.0, gt=0)
+    """How long the agents may take before a human is told."""
+
+    model_base_url: str | None = None
+    """OpenAI-compatible endpoint; without it the playbooks decide."""
+    model: str = ""
+    """The model's name at that endpoint."""
+    model_api_key: SecretStr | None = None
+    """Its key."""
+    model_timeout: float = Field(default=20.0, gt=0)
+    """Seconds for one model call."""
+
+    log_json: bool = False
+    """Structured logs as JSON lines instead of text."""
+
+    @field_validator("alertmanager_urls", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach us."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
