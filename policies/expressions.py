@@ -1,0 +1,182 @@
+"""Conditions that people write: CEL, compiled once, linted at load and fenced when run.
+
+Invariants: only exactly `true` holds; whatever goes wrong while one runs raises
+`ExpressionFailedError`, which callers take for "no"; nothing is read but the facts handed in.
+
+What CEL here does that surprises: `has(a.b.c)` asks only for `c` and fails where `a.b` is missing;
+`x || true` is true even where `x` fails (the standard says so); comparing int with double works,
+adding them fails; nothing limits the cost, so length and nesting are capped at load.
+"""
+
+import difflib
+import math
+from collections.abc import Collection, Mapping
+from typing import Final, cast
+
+import cel
+
+from tiphys.policies.expression_lint import Usage, read_usage
+from tiphys.policies.model import Json
+
+MAX_LENGTH: Final = 2_000
+"""Characters of one expression."""
+MAX_MACRO_NESTING: Final = 2
+"""Loops inside loops: the cost is the size of the facts to this power."""
+_INT64: Final = 1 << 63
+
+FUNCTIONS: Final = frozenset(
+    {"bool", "double", "duration", "has", "int", "size", "string", "timestamp", "type", "uint"}
+)
+"""Functions that may be called as `f(x)`; an unknown one would fail only when run."""
+METHODS: Final = frozenset(
+    {
+        "all", "contains", "endsWith", "exists", "exists_one", "filter", "getDate", "getDayOfWeek",
+        "getHours", "getMinutes", "getMonth", "getSeconds", "map", "matches", "size", "startsWith",
+    }
+)  # fmt: skip
+"""Functions that may be called as `x.f(y)`."""
+
+
+class ExpressionInvalidError(Exception):
+    """The expression cannot be used; the message says where it stands and what is wrong."""
+
+
+class ExpressionFailedError(Exception):
+    """The expression has no answer on these facts; the message says why."""
+
+
+class Scope:
+    """Facts made ready for many expressions; half the cost of handing the facts to each."""
+
+    def __init__(self, facts: Mapping[str, Json]) -> None:
+        """Raises `ExpressionFailedError` for a number that CEL would silently round."""
+        self.context = cel.Context({name: _plain(value, name) for name, value in facts.items()})
+
+
+class Expression:
+    """One compiled expression; made by `compile_expression` only."""
+
+    def __init__(self, source: str, where: str, program: cel.Program) -> None:
+        self.source = source
+        self.where = where
+        """The place it was written, such as `default.yaml: rules[2].expression`."""
+        self._program = program
+
+    def __repr__(self) -> str:
+        return f"Expression({self.source!r})"
+
+    def evaluate(self, facts: Mapping[str, Json] | Scope) -> Json:
+        """Give the value; raises `ExpressionFailedError` for whatever goes wrong."""
+        scope = facts if isinstance(facts, Scope) else Scope(facts)
+        try:
+            value = self._program.execute(scope.context)
+        except Exception as error:
+            raise ExpressionFailedError(self._failure(error)) from error
+        except BaseException as error:
+            # The library's own crash is no Exception; an interrupt must pass.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise ExpressionFailedError(self._failure(error)) from error
+        return _json(value, self)
+
+    def holds(self, facts: Mapping[str, Json] | Scope) -> bool:
+        """Tell whether it is exactly true; raises `ExpressionFailedError` when it is no bool."""
+        value = self.evaluate(facts)
+        if not isinstance(value, bool):
+            raise ExpressionFailedError(
+                f"{self.where}: `{self.source}` is {type(value).__name__}, not true or false"
+            )
+        return value
+
+    def _failure(self, error: BaseException) -> str:
+        missing = isinstance(error, KeyError)
+        why = f"there is no fact {error}" if missing else str(error).splitlines()[0][:200]
+        return f"{self.where}: `{self.source}` has no answer: {why}"
+
+
+def compile_expression(
+    source: str, *, where: str, known: Collection[str] | None = None
+) -> Expression:
+    """Compile and lint; raises `ExpressionInvalidError`.
+
+    `known` names the facts that exist, as dotted paths: `workload.replicas` is that one,
+    `alert.labels.*` anything below `alert.labels`. A path in the expression must be one of them or
+    lead to one. None: any path will do. Inside a loop the loop's own variable is not linted.
+    """
+    if not source.strip():
+        raise ExpressionInvalidError(f"{where}: the expression is empty")
+    if len(source) > MAX_LENGTH:
+        raise ExpressionInvalidError(
+            f"{where}: the expression has {len(source)} characters, at most {MAX_LENGTH} may be"
+        )
+    try:
+        program = cel.compile(source)
+    except Exception as error:
+        why = " ".join(str(error).split("ERROR:")[-1].split())[:200]
+        raise ExpressionInvalidError(f"{where}: `{source}` is no CEL expression: {why}") from error
+    usage = read_usage(source)
+    for problem in (*_unknown_calls(usage), *_unknown_paths(usage, known)):
+        raise ExpressionInvalidError(f"{where}: `{source}`: {problem}")
+    if usage.macro_nesting > MAX_MACRO_NESTING:
+        raise ExpressionInvalidError(
+            f"{where}: `{source}`: loops are {usage.macro_nesting} deep, at most "
+            f"{MAX_MACRO_NESTING} may be"
+        )
+    return Expression(source, where, program)
+
+
+def _unknown_calls(usage: Usage) -> list[str]:
+    return [
+        *(f"there is no function {name}(){_meant(name, FUNCTIONS)}"
+          for name in usage.functions if name not in FUNCTIONS),
+        *(f"there is no function .{name}(){_meant(name, METHODS)}"
+          for name in usage.methods if name not in METHODS),
+    ]  # fmt: skip
+
+
+def _unknown_paths(usage: Usage, known: Collection[str] | None) -> list[str]:
+    if known is None:
+        return []
+    return [
+        f"there is no fact {'.'.join(path)}{_meant('.'.join(path), known)}"
+        for path in usage.paths
+        if not any(_covers(entry.split("."), path) for entry in known)
+    ]
+
+
+def _covers(entry: list[str], path: tuple[str, ...]) -> bool:
+    if entry[-1] == "*":
+        stem = entry[:-1]
+        return list(path[: len(stem)]) == stem or stem[: len(path)] == list(path)
+    return entry[: len(path)] == list(path)
+
+
+def _meant(name: str, among: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, among, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _plain(value: Json, where: str) -> Json:
+    if isinstance(value, dict):
+        return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, where) for item in value]
+    if isinstance(value, int) and not -_INT64 <= value < _INT64:
+        raise ExpressionFailedError(f"the fact {where} does not fit 64 bits")
+    return value
+
+
+def _json(value: object, expression: Expression) -> Json:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, list):
+        return [_json(item, expression) for item in cast("list[object]", value)]
+    if isinstance(value, dict):
+        items = cast("dict[object, object]", value).items()
+        return {str(key): _json(item, expression) for key, item in items}
+    raise ExpressionFailedError(
+        f"{expression.where}: `{expression.source}` gives {type(value).__name__}, "
+        "which is no plain value"
+    )
