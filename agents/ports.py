@@ -51,6 +51,8 @@ class AlertRule:
     expression: str
     for_seconds: float
     labels: Mapping[str, str]
+    interval_seconds: float = 30.0
+    """How often its group is evaluated."""
 
 
 class Metrics(Protocol):
@@ -79,15 +81,20 @@ class ClusterReader(Protocol):
         ...
 
     async def list(
-        self, api_version: str, kind: str, namespace: str, label_selector: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str,
+        label_selector: str = "",
+        field_selector: str = "",
     ) -> Sequence[Object]:
-        """List objects; an empty namespace means all of them."""
+        """List objects; an empty namespace means all, a kind that is not served has none."""
         ...
 
     async def logs(
         self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int
     ) -> str:
-        """Read the end of a container's log, at most 64 KiB."""
+        """Read the end of a container's log, at most 64 KiB; empty where there is none yet."""
         ...
 
 

@@ -1,0 +1,89 @@
+"""Builds and reads PromQL so that a label's value can never become part of the query.
+
+Invariant: whatever comes from an alert or the cluster enters a query as one quoted string.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+import promql_parser
+
+_VOLATILE = frozenset({"uid", "instance", "container_id", "id", "image", "image_id", "reason"})
+"""Labels that change when a pod is replaced, though the trouble is the same."""
+_OF_THE_POD = frozenset({"pod", "node", "host_ip", "pod_ip", "ip", "internal_ip", "endpoint"})
+_MATCHER = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+def quoted(value: str) -> str:
+    """Write a string literal of PromQL."""
+    escaped = value[:500].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def regex_of(value: str) -> str:
+    """Escape a value for RE2, as part of a regular expression."""
+    return re.sub(r"([^a-zA-Z0-9_-])", r"\\\1", value[:250])
+
+
+def pods_named_like(prefix: str) -> str:
+    """Write the quoted regular expression that matches a workload's pods."""
+    return quoted(f"{regex_of(prefix)}-.*")
+
+
+def selector(metric: str, labels: Mapping[str, str]) -> str:
+    """Write an instant selector with equality matchers."""
+    inner = ",".join(f"{k}={quoted(v)}" for k, v in labels.items() if _MATCHER.fullmatch(k))
+    return f"{metric}{{{inner}}}"
+
+
+def same_series(series: Mapping[str, str], alert: Mapping[str, str]) -> bool:
+    """Tell whether an alert with these labels came from that series of the rule's expression.
+
+    An alert bears the series' labels and adds the rule's and the server's own; labels that
+    relabelling dropped from the alert say nothing.
+    """
+    shared = {k for k in series if k in alert and k not in {"__name__", "alertname"}}
+    differing = any(series[k] != alert[k] for k in shared)
+    return not differing and (bool(shared) or not set(series) - {"__name__"})
+
+
+def lasting_labels(alert: Mapping[str, str], dropped: Iterable[str]) -> dict[str, str]:
+    """Give the labels by which the same trouble is known after a pod was replaced."""
+    gone = {"alertname", "severity", *dropped, *_VOLATILE}
+    if "pod" in alert:
+        gone |= _OF_THE_POD
+    return {k: v for k, v in alert.items() if k not in gone}
+
+
+def longest_range(expression: str) -> float:
+    """Give the seconds that an expression looks back, offsets and subqueries included.
+
+    Raises ValueError for what is not PromQL.
+    """
+    longest = timedelta()
+
+    def visit(node: object) -> None:
+        nonlocal longest
+        reach = getattr(node, "range", None)
+        inner = getattr(node, "vector_selector", node)
+        offset = getattr(inner, "offset", None)
+        total = timedelta()
+        total += reach if isinstance(reach, timedelta) else timedelta()
+        total += offset if isinstance(offset, timedelta) and offset > timedelta() else timedelta()
+        longest = max(longest, total)
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return longest.total_seconds()
+
+
+def metric_names(expression: str) -> list[str]:
+    """Give the names of the metrics an expression reads; raises ValueError."""
+    found: dict[str, None] = {}
+
+    def visit(node: object) -> None:
+        if isinstance(node, promql_parser.VectorSelector) and node.name:
+            found[node.name] = None
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return list(found)
