@@ -409,6 +409,8 @@ class Incident(Noun):
     decision: str | None = None
     """What the agents last answered: `proposal`, `no_action` or `escalate`."""
     acknowledged_by: str | None = None
+    paged_at: Instant | None = None
+    """When a human was last told."""
 
 
 Object = Mapping[str, Json]

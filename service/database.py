@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from sqlalchemy import Select, event, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -21,6 +21,7 @@ from tiphys.service.errors import DataDirectoryBusyError
 from tiphys.service.tables import locks, metadata
 
 Transaction = AsyncConnection
+Row = TypeVarTuple("Row")
 
 
 def stamp(at: datetime) -> str:
@@ -83,7 +84,7 @@ class Database:
                 update(locks).where(locks.c.name == name).values(counter=locks.c.counter + 1)
             )
 
-    def for_update(self, query: Select[Any]) -> Select[Any]:
+    def for_update(self, query: "Select[*Row]") -> "Select[*Row]":
         """Lock the selected rows until the transaction ends."""
         return query if self.sqlite else query.with_for_update()
 

@@ -144,6 +144,7 @@ class Incidents:
                 "reason": step.reason,
                 "changed_at": now,
                 "deadline_at": step.deadline_at,
+                "paged_at": None,
                 "attempt": incident.attempt + (1 if step.next_attempt else 0),
                 **_given(step),
             }
@@ -179,6 +180,17 @@ class Incidents:
         await tx.execute(
             update(incidents).where(incidents.c.id == incident_id).values(due_at=stamp(at))
         )
+
+    async def paged(self, tx: Transaction, incident: Incident, at: datetime) -> Incident:
+        """Note that a human was told."""
+        told = incident.model_copy(update={"paged_at": at})
+        await self._write(tx, told)
+        return told
+
+    async def firing(self, tx: Transaction, incident_id: str) -> bool:
+        """Whether any of the incident's alerts has not ended."""
+        query = select(inbox.c.id).where(inbox.c.incident_id == incident_id, inbox.c.open).limit(1)
+        return (await tx.execute(query)).first() is not None
 
     async def alerts(
         self, tx: Transaction, incident_id: str, *, only_open: bool = False

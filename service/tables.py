@@ -100,6 +100,7 @@ proposals = Table(
     Column("attempt", Integer, primary_key=True),
     Column("at", String, nullable=False),
     Column("decision", Text, nullable=False),
+    Column("notes", Text, nullable=False, server_default=""),
     Column("facts", Text, nullable=True),
     Column("judgement", Text, nullable=True),
 )
@@ -141,7 +142,7 @@ runs = Table(
     Column("cluster", String, nullable=False),
     Column("namespace", String, nullable=False),
     Column("target_uid", String, nullable=False),
-    Column("owner_uid", String, nullable=True),
+    Column("owner_uid", String, nullable=False),
     Column("intended_at", String, nullable=False),
     Column("not_after", String, nullable=False),
     Column("deadline_at", String, nullable=False),

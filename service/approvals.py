@@ -1,0 +1,92 @@
+"""Approvals of one plan's digest by a person: single use, expiring, the first decision wins."""
+
+from datetime import timedelta
+
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+
+from tiphys.policies.lifecycle import Move, State
+from tiphys.policies.model import Incident, Instant
+from tiphys.policies.plan import digest
+from tiphys.service.audit import AuditEvent
+from tiphys.service.database import Transaction, moment, stamp
+from tiphys.service.errors import NotApprovableError
+from tiphys.service.incidents import Step
+from tiphys.service.ledger import Entry, Ledger
+from tiphys.service.runs import Runs
+from tiphys.service.tables import approvals
+
+
+class Approvals:
+    """Takes people's decisions."""
+
+    def __init__(self, ledger: Ledger, runs: Runs, validity: timedelta) -> None:
+        self._ledger = ledger
+        self._runs = runs
+        self._validity = validity
+
+    async def approve(
+        self, incident_id: str, *, by: str, reason: str, expected: str = ""
+    ) -> Incident:
+        """Approve the waiting plan; `expected` is the digest the person saw, if they say one.
+
+        Raises `NotApprovableError`, `NoSuchIncidentError`.
+        """
+        async with self._ledger.person(incident_id) as entry:
+            await self._decide(entry, "approve", by=by, reason=reason, expected=expected)
+            await entry.move(
+                Step(Move.APPROVE, f"approved by {by}" + (f": {reason}" if reason else ""), by)
+            )
+            return entry.incident
+
+    async def deny(self, incident_id: str, *, by: str, reason: str, expected: str = "") -> Incident:
+        """Refuse the waiting plan: the incident is then in that person's hands."""
+        async with self._ledger.person(incident_id) as entry:
+            await self._decide(entry, "deny", by=by, reason=reason, expected=expected)
+            words = f"denied by {by}" + (f": {reason}" if reason else "")
+            await entry.move(Step(Move.REJECT, words, by, acknowledged_by=by))
+            return entry.incident
+
+    async def _decide(
+        self, entry: Entry, verdict: str, *, by: str, reason: str, expected: str
+    ) -> None:
+        incident = entry.incident
+        plan = await self._runs.plan(entry.tx, incident)
+        if incident.state != State.AWAITING_APPROVAL or plan is None:
+            raise NotApprovableError(f"{incident.id} is {incident.state}: {incident.reason}")
+        if expected and not digest(plan).startswith(expected):
+            raise NotApprovableError(f"the plan has changed since; {incident.id} has a new one")
+        event = AuditEvent.APPROVAL_GIVEN if verdict == "approve" else AuditEvent.APPROVAL_REFUSED
+        await entry.record(event, {"digest": digest(plan), "by": by, "reason": reason}, actor=by)
+        try:
+            await entry.tx.execute(
+                insert(approvals).values(
+                    incident_id=incident.id,
+                    plan_digest=digest(plan),
+                    verdict=verdict,
+                    by=by,
+                    reason=reason,
+                    at=stamp(entry.now),
+                    expires_at=stamp(entry.now + self._validity),
+                )
+            )
+        except IntegrityError as error:
+            raise NotApprovableError("somebody has already decided on this plan") from error
+
+    async def given(self, tx: Transaction, plan_digest: str, now: Instant) -> Instant | None:
+        """Tell when exactly this plan was approved, if it was and still is."""
+        query = select(approvals.c.at, approvals.c.expires_at).where(
+            approvals.c.plan_digest == plan_digest, approvals.c.verdict == "approve"
+        )
+        row = (await tx.execute(query)).first()
+        return moment(row.at) if row and moment(row.expires_at) > now else None
+
+    async def exists(self, tx: Transaction, incident: Incident) -> bool:
+        """Tell whether anybody approved a plan of this attempt, expired or not."""
+        plan = await self._runs.plan(tx, incident)
+        if plan is None:
+            return False
+        query = select(approvals.c.id).where(
+            approvals.c.plan_digest == digest(plan), approvals.c.verdict == "approve"
+        )
+        return (await tx.execute(query)).first() is not None

@@ -1,0 +1,108 @@
+"""What the database knows around an incident, gathered for the agents."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, insert, select
+
+from tiphys.agents.ports import Attempt, Case
+from tiphys.policies.lifecycle import State
+from tiphys.policies.model import Evidence, Incident, Instant
+from tiphys.service.database import Database, Transaction, stamp
+from tiphys.service.incidents import Incidents, dump
+from tiphys.service.runs import Runs
+from tiphys.service.tables import evidence, inbox, incidents
+
+FLAPPING_WINDOW = timedelta(hours=1)
+
+
+class Cases:
+    """Builds the agents' input and keeps their evidence."""
+
+    def __init__(self, database: Database, found: Incidents, runs: Runs, cluster: str) -> None:
+        self._database = database
+        self._incidents = found
+        self._runs = runs
+        self._cluster = cluster
+
+    async def case(self, incident: Incident, now: Instant) -> Case:
+        """Gather alerts, earlier attempts, flapping and whether another incident has the target."""
+        async with self._database.reading() as tx:
+            alerts = await self._incidents.alerts(tx, incident.id)
+            return Case(
+                incident=incident.id,
+                attempt=incident.attempt,
+                cluster=incident.cluster,
+                managed=incident.cluster == self._cluster,
+                subject=incident.subject,
+                alerts=alerts,
+                attempts=await self._attempts(tx, incident),
+                episodes_last_hour=await self._episodes(tx, incident, now),
+                handled_by=await self._handled_by(tx, incident),
+                now=now,
+            )
+
+    async def _attempts(self, tx: Transaction, incident: Incident) -> list[Attempt]:
+        plans = {plan.attempt: plan for plan in await self._runs.plans_of(tx, incident.id)}
+        return [
+            Attempt(
+                number=run.attempt,
+                action=plans[run.attempt].action,
+                target=plans[run.attempt].target,
+                outcome=run.outcome,
+                message="; ".join(str(s) for s in run.steps)[:2000],
+            )
+            for run in await self._runs.all_of(tx, incident.id)
+            if run.outcome is not None and run.attempt < incident.attempt
+        ]
+
+    async def _episodes(self, tx: Transaction, incident: Incident, now: datetime) -> int:
+        """Count the most frequent alert's beginnings in the last hour."""
+        fingerprints = select(inbox.c.fingerprint).where(inbox.c.incident_id == incident.id)
+        query = (
+            select(func.count())
+            .where(
+                inbox.c.cluster == incident.cluster,
+                inbox.c.fingerprint.in_(fingerprints),
+                inbox.c.began_at >= stamp(now - FLAPPING_WINDOW),
+            )
+            .group_by(inbox.c.fingerprint)
+            .order_by(func.count().desc())
+            .limit(1)
+        )
+        return int((await tx.execute(query)).scalar() or 1)
+
+    async def _handled_by(self, tx: Transaction, incident: Incident) -> str | None:
+        if incident.target is None:
+            return None
+        query = select(incidents.c.id).where(
+            incidents.c.target_uid == incident.target.uid,
+            incidents.c.id != incident.id,
+            incidents.c.state.in_([State.LAUNCHING, State.RUNNING, State.AWAITING_APPROVAL]),
+        )
+        return (await tx.execute(query)).scalar()
+
+    async def keep(self, tx: Transaction, incident: Incident, found: list[Evidence]) -> list[str]:
+        """Store evidence that is new; returns the ids of what was."""
+        known = set(
+            (
+                await tx.execute(select(evidence.c.id).where(evidence.c.incident_id == incident.id))
+            ).scalars()
+        )
+        fresh = {item.id: item for item in found if item.id not in known}
+        for item in fresh.values():
+            await tx.execute(
+                insert(evidence).values(
+                    incident_id=incident.id,
+                    id=item.id,
+                    attempt=incident.attempt,
+                    asked_at=stamp(item.asked_at),
+                    body=dump(item),
+                )
+            )
+        return list(fresh)
+
+    async def evidence(self, tx: Transaction, incident_id: str) -> list[Evidence]:
+        """Read an incident's evidence in the order it was asked for."""
+        query = select(evidence.c.body).where(evidence.c.incident_id == incident_id)
+        rows = await tx.execute(query.order_by(evidence.c.asked_at))
+        return [Evidence.model_validate_json(row.body) for row in rows]

@@ -1,0 +1,114 @@
+"""Who works on which incident: leases in the database with a fencing token.
+
+Invariant: a stage commits only while its lease is the newest one, so a replica that was paused and
+comes back cannot write over the one that took its work.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import and_, delete, insert, or_, select, update
+
+from tiphys.policies.model import Incident, Instant
+from tiphys.service.database import Database, Transaction, stamp
+from tiphys.service.errors import LeaseLostError
+from tiphys.service.tables import incidents, leases
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on one incident until somebody with a higher token has it."""
+
+    incident_id: str
+    token: int
+
+
+class Leases:
+    """Claims due incidents for one process."""
+
+    def __init__(self, database: Database, seconds: float) -> None:
+        self._database = database
+        self._term = timedelta(seconds=seconds)
+        self.holder = f"tiphys-{secrets.token_hex(4)}"
+
+    async def claim_due(
+        self, states: list[str], now: Instant, limit: int, again: Instant
+    ) -> list[tuple[Incident, Lease]]:
+        """Take up to `limit` due incidents that nobody holds; the longest due first.
+
+        Each is due again at `again` unless its stage says otherwise.
+        """
+        query = (
+            select(incidents.c.id, incidents.c.body, leases.c.token)
+            .join(leases, leases.c.resource == incidents.c.id, isouter=True)
+            .where(
+                incidents.c.state.in_(states),
+                incidents.c.due_at <= stamp(now),
+                or_(leases.c.expires_at.is_(None), leases.c.expires_at <= stamp(now)),
+            )
+            .order_by(incidents.c.due_at)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            if not (await connection.execute(query)).first():
+                return []
+        claimed: list[tuple[Incident, Lease]] = []
+        async with self._database.transaction() as tx:
+            await self._database.lock(tx, "incidents")
+            for row in (await tx.execute(query)).all():
+                lease = Lease(row.id, (row.token or 0) + 1)
+                await self._take(tx, lease, now, fresh=row.token is None)
+                await tx.execute(
+                    update(incidents).where(incidents.c.id == row.id).values(due_at=stamp(again))
+                )
+                claimed.append((Incident.model_validate_json(row.body), lease))
+        return claimed
+
+    async def _take(self, tx: Transaction, lease: Lease, now: Instant, *, fresh: bool) -> None:
+        values = {
+            "holder": self.holder,
+            "token": lease.token,
+            "expires_at": stamp(now + self._term),
+        }
+        if fresh:
+            await tx.execute(insert(leases).values(resource=lease.incident_id, **values))
+        else:
+            await tx.execute(
+                update(leases).where(leases.c.resource == lease.incident_id).values(**values)
+            )
+
+    async def renew(self, lease: Lease, now: Instant) -> None:
+        """Extend a lease; raises `LeaseLostError` if somebody else has it."""
+        async with self._database.transaction() as tx:
+            await self.check(tx, lease)
+            await tx.execute(
+                update(leases)
+                .where(leases.c.resource == lease.incident_id)
+                .values(expires_at=stamp(now + self._term))
+            )
+
+    async def check(self, tx: Transaction, lease: Lease) -> None:
+        """Raise `LeaseLostError` unless this lease is the newest."""
+        query = select(leases).where(leases.c.resource == lease.incident_id)
+        row = (await tx.execute(self._database.for_update(query))).first()
+        if row is None or row.token != lease.token or row.holder != self.holder:
+            raise LeaseLostError(lease.incident_id)
+
+    async def release(self, lease: Lease, now: Instant) -> None:
+        """Let others have it at once; the token stays, so an old one never counts again."""
+        async with self._database.transaction() as tx:
+            await tx.execute(
+                update(leases)
+                .where(and_(leases.c.resource == lease.incident_id, leases.c.token == lease.token))
+                .values(expires_at=stamp(now))
+            )
+
+    async def expire_all(self) -> None:
+        """Free every lease: only for the embedded database, whose directory we hold alone."""
+        async with self._database.transaction() as tx:
+            await tx.execute(update(leases).values(expires_at=""))
+
+    async def forget(self, tx: Transaction, incident_id: str) -> None:
+        """Remove the lease of a closed incident."""
+        await tx.execute(delete(leases).where(leases.c.resource == incident_id))

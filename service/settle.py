@@ -1,0 +1,103 @@
+"""Stage: incidents that wait, for an approval, for the alert to end or for a human.
+
+Invariants: an incident closes only when every one of its alerts has ended; one that waits past its
+deadline pages; a page that nobody received is sent again.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from tiphys.policies.lifecycle import Move, State
+from tiphys.policies.model import Incident, Severity
+from tiphys.service.audit import AuditEvent
+from tiphys.service.errors import WorldRefusedError
+from tiphys.service.incidents import Step
+from tiphys.service.ledger import Job, Ledger
+
+
+class Pager(Protocol):
+    """Tells humans; one adapter for each way."""
+
+    async def page(self, incident: Incident, *, kind: str, until: timedelta) -> str:
+        """Tell them and say how; must be repeated within `until`. Raises `WorldRefusedError`."""
+        ...
+
+    async def resolve(self, incident: Incident) -> None:
+        """Tell them that it is over. Raises `WorldRefusedError`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Waits:
+    """How long humans may take before they are told again, by severity, and how often at least."""
+
+    acknowledge: dict[Severity, timedelta]
+    repeat: timedelta = timedelta(seconds=60)
+
+
+_PAGED = {
+    State.ESCALATED: "TiphysEscalation",
+    State.AWAITING_APPROVAL: "TiphysApprovalWanted",
+}
+_LATE = {
+    State.MONITORING: "the alert still fires, long after it should have ended",
+    State.AWAITING_APPROVAL: "nobody approved in time",
+}
+
+
+class Settle:
+    """Closes what is over, escalates what is late, pages what is escalated."""
+
+    def __init__(self, ledger: Ledger, pager: Pager, waits: Waits) -> None:
+        self._ledger = ledger
+        self._pager = pager
+        self._waits = waits
+
+    async def run(self, job: Job) -> None:
+        """Look at one waiting incident."""
+        incident, now = job.incident, self._ledger.clock()
+        async with self._ledger.database.reading() as tx:
+            firing = await self._ledger.incidents.firing(tx, incident.id)
+        if not firing:
+            await self._close(job)
+        elif incident.state in _LATE and incident.deadline_at and now >= incident.deadline_at:
+            await self._ledger.escalate(job, _LATE[State(incident.state)])
+        elif incident.state in _PAGED:
+            await self._page(job)
+        else:
+            async with self._ledger.entry(job) as entry:
+                await entry.look_again(incident.deadline_at or now + timedelta(hours=1))
+
+    async def _close(self, job: Job) -> None:
+        incident = job.incident
+        if incident.paged_at is not None:
+            try:
+                await self._pager.resolve(incident)
+            except WorldRefusedError:
+                return  # asked again at the next look: a page must not outlive its incident
+        async with self._ledger.entry(job) as entry:
+            if await self._ledger.incidents.firing(entry.tx, incident.id):
+                return
+            healed = "healed: " if incident.outcome == "verified" else ""
+            await entry.move(Step(Move.RESOLVE, f"{healed}every alert has ended"))
+            await self._ledger.leases.forget(entry.tx, incident.id)
+
+    async def _page(self, job: Job) -> None:
+        incident = job.incident
+        kind = _PAGED[State(incident.state)]
+        repeat = self._waits.repeat
+        try:
+            how = await self._pager.page(incident, kind=kind, until=3 * repeat)
+        except WorldRefusedError:
+            return
+        async with self._ledger.entry(job) as entry:
+            limit = self._waits.acknowledge[incident.severity]
+            if incident.paged_at is None or entry.now - incident.paged_at >= limit:
+                await entry.record(
+                    AuditEvent.PAGED, {"kind": kind, "how": how, "reason": incident.reason}
+                )
+                await self._ledger.incidents.paged(entry.tx, entry.incident, entry.now)
+            await entry.look_again(
+                min(entry.now + repeat, incident.deadline_at or entry.now + repeat)
+            )
