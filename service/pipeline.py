@@ -23,6 +23,9 @@ _MUST_MOVE = {State.INVESTIGATING, State.PROPOSED}
 """States whose deadline means that we, not a human, are late."""
 
 
+_IN_FLIGHT = {State.LAUNCHING, State.RUNNING}
+
+
 class Stage(Protocol):
     """One step of the loop: looks at one incident once."""
 
@@ -121,7 +124,13 @@ class Pipeline:
         await self._stages[state].run(job)
 
     async def _give_up(self, job: Job, why: str) -> None:
-        """Hand over what we cannot do; if even that fails, the lease runs out and it is retried."""
+        """Hand over what we cannot do; if even that fails, the lease runs out and it is retried.
+
+        A run in flight is looked at again until its deadline: it may still end well.
+        """
+        late = job.incident.deadline_at and self._ledger.clock() >= job.incident.deadline_at
+        if job.incident.state in _IN_FLIGHT and not late:
+            return
         with contextlib.suppress(TiphysError, IllegalMoveError):
             await self._ledger.escalate(job, f"Tiphys failed and needs a human: {why}")
 

@@ -1,0 +1,230 @@
+"""The HTTP API under /api, described by OpenAPI at /api/docs; JSON in, JSON out.
+
+Invariant: whoever may not is refused before anything is read: off loopback every call bears the
+token, on loopback without a token only requests that name this host are answered, so that a web
+page elsewhere cannot reach us through somebody's browser.
+"""
+
+import hmac
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import Field, SecretStr
+
+from tiphys.policies.lifecycle import IllegalMoveError, Move, State
+from tiphys.policies.model import Incident, Noun
+from tiphys.service.approvals import Approvals
+from tiphys.service.audit import Audit, AuditEvent, Record
+from tiphys.service.errors import NoSuchIncidentError, TiphysError, UsageError
+from tiphys.service.incidents import Step
+from tiphys.service.ledger import Ledger
+from tiphys.service.pipeline import Pipeline
+from tiphys.service.stop_switch import StopSwitch
+from tiphys.service.views import DeadLetter, IncidentView, Views
+from tiphys.workflow_templates import catalogue
+
+
+@dataclass(frozen=True)
+class Office:
+    """What the API serves from."""
+
+    views: Views
+    ledger: Ledger
+    approvals: Approvals
+    audit: Audit
+    pipeline: Pipeline
+    stop: StopSwitch | None
+    token: SecretStr | None
+
+
+class Person(Noun):
+    """Who decides, and why."""
+
+    by: str = Field(min_length=1, max_length=200)
+    reason: str = Field(default="", max_length=2000)
+    digest: str = Field(default="", max_length=64, pattern="^[0-9a-f]*$")
+    """The beginning of the digest of the plan that the person saw."""
+
+
+class CatalogueEntry(Noun):
+    """One action that exists."""
+
+    name: str
+    version: int
+    summary: str
+    kinds: tuple[str, ...]
+    reversible: bool
+    undo: str
+    parameters: dict[str, object]
+    rights: tuple[str, ...]
+
+
+class StopState(Noun):
+    """The stop switch; `engaged` is null when nobody can say."""
+
+    engaged: bool | None
+    reason: str
+
+
+def catalogue_entries() -> list[CatalogueEntry]:
+    """Describe every action."""
+    return [
+        CatalogueEntry(
+            name=action.name,
+            version=action.version,
+            summary=action.summary,
+            kinds=tuple(f"{version} {kind}" for version, kind in action.kinds),
+            reversible=action.reversible,
+            undo=action.undo,
+            parameters=action.parameters.model_json_schema(),
+            rights=tuple(
+                f"{', '.join(r.verbs)} {r.resource}{'.' + r.api_group if r.api_group else ''}"
+                for r in action.rights
+            ),
+        )
+        for action in catalogue.every()
+    ]
+
+
+def office(request: Request) -> Office:
+    """Give the parts that `install` put there, to those who may."""
+    desk: Office = request.app.state.office
+    if desk.token is not None:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), desk.token.get_secret_value().encode()):
+            raise HTTPException(401, "this needs the API token as a bearer token")
+    elif (request.url.hostname or "") not in {"127.0.0.1", "localhost", "::1"}:
+        raise HTTPException(403, "without an API token only requests to localhost are answered")
+    return desk
+
+
+Desk = Annotated[Office, Depends(office)]
+router = APIRouter(prefix="/api")
+
+
+@router.get("/incidents")
+async def list_incidents(
+    desk: Desk,
+    state: Annotated[list[State] | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
+) -> list[Incident]:
+    """List incidents, the newest first."""
+    return await desk.views.incidents([s.value for s in state or []], limit)
+
+
+@router.get("/incidents/{incident_id}")
+async def show_incident(desk: Desk, incident_id: str) -> IncidentView:
+    """Show one incident with its whole timeline."""
+    return await desk.views.incident(incident_id)
+
+
+@router.post("/incidents/{incident_id}/approve")
+async def approve(desk: Desk, incident_id: str, person: Person) -> Incident:
+    """Approve the plan that waits; its target is looked at again before anything starts."""
+    incident = await desk.approvals.approve(
+        incident_id, by=person.by, reason=person.reason, expected=person.digest
+    )
+    desk.pipeline.wake()
+    return incident
+
+
+@router.post("/incidents/{incident_id}/deny")
+async def deny(desk: Desk, incident_id: str, person: Person) -> Incident:
+    """Refuse the plan that waits; the incident is then in that person's hands."""
+    return await desk.approvals.deny(
+        incident_id, by=person.by, reason=person.reason, expected=person.digest
+    )
+
+
+@router.post("/incidents/{incident_id}/acknowledge")
+async def acknowledge(desk: Desk, incident_id: str, person: Person) -> Incident:
+    """Take an escalated incident into one's own hands."""
+    async with desk.ledger.person(incident_id) as entry:
+        words = f"in the hands of {person.by}" + (f": {person.reason}" if person.reason else "")
+        await entry.move(Step(Move.ACKNOWLEDGE, words, person.by, acknowledged_by=person.by))
+        return entry.incident
+
+
+@router.get("/approvals")
+async def list_approvals(desk: Desk) -> list[IncidentView]:
+    """List incidents whose plan waits for somebody."""
+    return await desk.views.waiting()
+
+
+@router.get("/catalogue")
+async def list_catalogue(_desk: Desk) -> list[CatalogueEntry]:
+    """List every action that exists."""
+    return catalogue_entries()
+
+
+@router.get("/audit")
+async def read_audit(
+    desk: Desk,
+    incident: str | None = None,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 500,
+) -> list[Record]:
+    """Read the record in order."""
+    return [r async for r in desk.audit.read(incident_id=incident, after=after, limit=limit)]
+
+
+@router.get("/audit/export")
+async def export_audit(desk: Desk) -> StreamingResponse:
+    """Stream the whole record as JSON Lines, for `tiphys audit verify`."""
+
+    async def lines() -> AsyncGenerator[str]:
+        async for record in desk.audit.read():
+            yield record.model_dump_json() + "\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+@router.get("/dead-letters")
+async def list_dead_letters(desk: Desk) -> list[DeadLetter]:
+    """List messages that could not be understood."""
+    return await desk.views.dead_letters()
+
+
+@router.get("/stop")
+async def read_stop(desk: Desk) -> StopState:
+    """Tell whether the stop switch is engaged."""
+    facts = await desk.stop.read() if desk.stop else None
+    if facts is None:
+        return StopState(engaged=None, reason="the stop namespace cannot be read")
+    return StopState(engaged=facts.engaged, reason=facts.reason)
+
+
+@router.post("/stop")
+async def engage_stop(desk: Desk, person: Person) -> StopState:
+    """Stop everything new, in the API server itself; only a human's own credentials release it."""
+    if desk.stop is None:
+        raise UsageError("no credentials for the stop namespace are configured")
+    name = await desk.stop.engage(by=person.by, reason=person.reason, now=desk.ledger.clock())
+    async with desk.ledger.database.transaction() as tx:
+        await desk.audit.append(
+            tx,
+            AuditEvent.STOP_ENGAGED,
+            actor=person.by,
+            body={"config_map": name, "reason": person.reason},
+        )
+    return StopState(engaged=True, reason=person.reason)
+
+
+def install(app: FastAPI, desk: Office) -> None:
+    """Mount the API on an application."""
+    app.state.office = desk
+    app.include_router(router)
+
+    @app.exception_handler(IllegalMoveError)
+    async def too_late(_request: Request, error: IllegalMoveError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        return JSONResponse({"detail": str(error)}, 409)
+
+    @app.exception_handler(TiphysError)
+    async def refuse(_request: Request, error: TiphysError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        status = 404 if isinstance(error, NoSuchIncidentError) else 409
+        if not isinstance(error, UsageError):
+            status = 503 if error.retryable else 502
+        return JSONResponse({"detail": str(error)}, status)

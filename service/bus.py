@@ -1,0 +1,367 @@
+"""The alert stream in JetStream: publish durably, consume with explicit acknowledgements.
+
+Invariants: `publish` returns only when the broker has acknowledged every message on disk, and
+returns or raises within its time limit; a full stream refuses new alerts and keeps the old ones.
+
+All that waits rides in the next flight: while one batch is being synced to disk, the messages of
+other posts gather and share the following sync. A message's id makes a repeat of the same delivery
+acknowledge without being stored again.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import nats
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError, NoStreamResponseError
+from nats.js.errors import Error as JetStreamError
+
+from tiphys.service.errors import BrokerUnavailableError, StreamFullError, WorldRefusedError
+
+STREAM = "tiphys-alerts"
+SUBJECTS = "tiphys.alerts.>"
+CONSUMER = "intake"
+MAX_AGE_SECONDS = 72 * 3600
+DUPLICATE_WINDOW_SECONDS = 300
+ACK_WAIT_SECONDS = 30
+MAX_BATCH = 1000
+"""The server refuses larger atomic batches (error 10199)."""
+BATCH_FROM = 3
+"""Fewer messages are faster one by one: an atomic batch has a fixed cost."""
+MAX_WAITING = 50_000
+"""Messages that may wait for a flight; beyond it the sender is told to come back."""
+
+# Error codes of nats-server (server/errors.json).
+_DUPLICATE_IN_BATCH = 10201
+_FULL = {10023, 10047, 10077, 10122}  # resources, storage resources, maximum bytes, no space
+_NAME_IN_USE = 10058
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Message:
+    """One alert on its way into the stream."""
+
+    id: str
+    """Nats-Msg-Id: equal ids within the duplicate window are stored once."""
+    subject: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Received:
+    """One alert as the stream gave it to us; ours until acknowledged."""
+
+    body: bytes
+    sequence: int
+    position: str
+    """Sorts by the order in the stream, also after the stream was deleted and made anew."""
+    deliveries: int
+    _message: Msg
+
+    async def done(self) -> None:
+        """Acknowledge: never deliver it again. Lost acknowledgements are harmless to intake."""
+        with contextlib.suppress(nats.errors.Error):
+            await self._message.ack()
+
+    async def later(self, seconds: float) -> None:
+        """Ask for it again after a while."""
+        with contextlib.suppress(nats.errors.Error):
+            await self._message.nak(delay=seconds)
+
+
+@dataclass
+class _Parcel:
+    messages: Sequence[Message]
+    delivered: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def settle(self, error: WorldRefusedError | None) -> None:
+        if self.delivered.done():
+            return  # the sender has given up waiting
+        if error:
+            self.delivered.set_exception(error)
+        else:
+            self.delivered.set_result(None)
+
+
+class Bus:
+    """One connection to JetStream; safe to use from many tasks."""
+
+    def __init__(self, *, max_bytes: int, replicas: int = 1, publish_seconds: float = 2.0) -> None:
+        self._config = StreamConfig(
+            name=STREAM,
+            subjects=[SUBJECTS],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,
+            max_bytes=max_bytes,
+            max_age=MAX_AGE_SECONDS,
+            duplicate_window=DUPLICATE_WINDOW_SECONDS,
+            num_replicas=replicas,
+            allow_atomic=True,
+        )
+        self._seconds = publish_seconds
+        self._client = Client()
+        self._stream: JetStreamContext = self._client.jetstream()
+        self._created = ""
+        self._atomic = False
+        self._waiting: deque[_Parcel] = deque()
+        self._waiting_messages = 0
+        self._flights: asyncio.Task[None] | None = None
+        self._inbox: Subscription | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the broker is connected now."""
+        return self._client.is_connected
+
+    async def connect(self, url: str) -> None:
+        """Connect and make the stream; raises `BrokerUnavailableError`. Reconnects for ever."""
+        try:
+            await self._client.connect(
+                url,
+                error_cb=_note_error,
+                connect_timeout=2,
+                reconnect_time_wait=cast(int, 0.2),
+                max_reconnect_attempts=-1,
+                ping_interval=20,
+            )
+            await self.ensure_stream()
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            with contextlib.suppress(Exception):
+                await self._client.close()
+            raise BrokerUnavailableError(_sentence(error)) from error
+
+    async def ensure_stream(self) -> None:
+        """Make the stream, or bring it to our configuration; keeps its messages."""
+        try:
+            info = await self._stream.add_stream(self._config)
+        except APIError as error:
+            if error.err_code != _NAME_IN_USE:
+                raise
+            info = await self._stream.update_stream(self._config)
+        self._atomic = bool(info.config.allow_atomic)
+        self._created = f"{info.created:%Y%m%dT%H%M%S.%f}" if info.created else ""
+
+    async def close(self) -> None:
+        """Let the flight land, then disconnect."""
+        if self._flights:
+            await asyncio.gather(self._flights, return_exceptions=True)
+        if self._client.is_connected:
+            with contextlib.suppress(nats.errors.Error, TimeoutError):
+                await self._client.flush(2)
+        await self._client.close()
+
+    # --- publishing -----------------------------------------------------------------------------
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Return when every message is on disk; repeats of one id count once.
+
+        Raises `StreamFullError`, or `BrokerUnavailableError` after at most `publish_seconds`;
+        some of the messages may be in the stream then, so repeat with the same ids.
+        """
+        if not messages:
+            return
+        if not self._client.is_connected:
+            raise BrokerUnavailableError("not connected")
+        if self._waiting_messages + len(messages) > MAX_WAITING:
+            raise BrokerUnavailableError(f"{self._waiting_messages} alerts wait already")
+        parcel = _Parcel(list({m.id: m for m in messages}.values()))
+        self._waiting.append(parcel)
+        self._waiting_messages += len(parcel.messages)
+        if self._flights is None or self._flights.done():
+            self._flights = asyncio.create_task(self._fly())
+        try:
+            async with asyncio.timeout(self._seconds):
+                await parcel.delivered
+        except TimeoutError:
+            raise BrokerUnavailableError(f"no acknowledgement within {self._seconds:g} s") from None
+
+    async def _fly(self) -> None:
+        while self._waiting:
+            aboard: list[_Parcel] = []
+            load = 0
+            while self._waiting and (
+                not aboard or load + len(self._waiting[0].messages) <= MAX_BATCH
+            ):
+                parcel = self._waiting.popleft()
+                self._waiting_messages -= len(parcel.messages)
+                if not parcel.delivered.done():
+                    aboard.append(parcel)
+                    load += len(parcel.messages)
+            await self._deliver(aboard)
+
+    async def _deliver(self, aboard: Sequence[_Parcel]) -> None:
+        messages = list({m.id: m for parcel in aboard for m in parcel.messages}.values())
+        failed: dict[str, WorldRefusedError] = {}
+        for start in range(0, len(messages), MAX_BATCH):
+            part = messages[start : start + MAX_BATCH]
+            try:
+                failed |= await self._send(part)
+            except Exception as error:
+                failed |= {m.id: _translate(error) for m in part}
+        for parcel in aboard:
+            parcel.settle(next((failed[m.id] for m in parcel.messages if m.id in failed), None))
+
+    async def _send(self, messages: Sequence[Message]) -> Mapping[str, WorldRefusedError]:
+        if self._atomic and len(messages) >= BATCH_FROM:
+            try:
+                await self._send_batch(messages)
+                return {}
+            except APIError as error:
+                # One repeated id refuses the whole batch, and one post's fault must not fail
+                # another's; singly each message gets its own answer.
+                if error.err_code != _DUPLICATE_IN_BATCH:
+                    log.info("batch refused; publishing singly", reason=_sentence(error))
+        answers = await asyncio.gather(*(self._send_one(m) for m in messages))
+        return {m.id: answer for m, answer in zip(messages, answers, strict=True) if answer}
+
+    async def _send_batch(self, messages: Sequence[Message]) -> None:
+        batch = self._client.new_inbox().rsplit(".", 1)[1]
+        for number, message in enumerate(messages[:-1], start=1):
+            await self._client.publish(
+                message.subject, message.body, headers=_headers(message, batch, number)
+            )
+        last = messages[-1]
+        answer = await self._client.request(
+            last.subject,
+            last.body,
+            timeout=self._seconds,
+            headers={**_headers(last, batch, len(messages)), "Nats-Batch-Commit": "1"},
+        )
+        result: dict[str, Any] = json.loads(answer.data)
+        if "error" in result:
+            raise APIError(**result["error"])
+        if result.get("count") != len(messages):
+            raise BrokerUnavailableError(f"{result.get('count')} of {len(messages)} were stored")
+
+    async def _send_one(self, message: Message) -> WorldRefusedError | None:
+        try:
+            await self._stream.publish(
+                message.subject,
+                message.body,
+                timeout=self._seconds,
+                stream=STREAM,
+                headers={"Nats-Msg-Id": message.id},
+            )
+        except Exception as error:
+            return _translate(error)
+        return None
+
+    # --- consuming ------------------------------------------------------------------------------
+
+    async def fetch(self, count: int, wait: float) -> list[Received]:
+        """Give up to `count` messages in stream order, none after `wait` seconds.
+
+        Raises `BrokerUnavailableError`; calling again mends a stream or consumer that is gone.
+        Not for two tasks at once.
+        """
+        try:
+            if self._inbox is None:
+                await self._ensure_consumer()
+            first = await self._pull({"batch": 1, "expires": int(wait * 1e9)}, 1, wait + 1)
+            if not first or count == 1:
+                return first
+            more = {"batch": count - 1, "no_wait": True}
+            return first + await self._pull(more, count - 1, 1.0)
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            self._inbox = None
+            raise BrokerUnavailableError(_sentence(error)) from error
+
+    async def _ensure_consumer(self) -> None:
+        await self.ensure_stream()
+        await self._stream.add_consumer(
+            STREAM,
+            ConsumerConfig(
+                durable_name=CONSUMER,
+                ack_policy=AckPolicy.EXPLICIT,
+                ack_wait=ACK_WAIT_SECONDS,
+                # A limit would make the server forget alerts while the database is down; what can
+                # never be taken in is moved to the dead letters by intake instead.
+                max_deliver=-1,
+                max_ack_pending=5 * MAX_BATCH,
+            ),
+        )
+        self._inbox = await self._client.subscribe(self._client.new_inbox())
+
+    async def _pull(self, request: object, count: int, wait: float) -> list[Received]:
+        """Ask the consumer; a message with a status header ends the answer.
+
+        nats-py's own `fetch` waits for its whole time-out once a first message has come.
+        """
+        if self._inbox is None or not self._client.is_connected:
+            raise BrokerUnavailableError("not connected")
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{CONSUMER}"
+        await self._client.publish(subject, json.dumps(request).encode(), reply=self._inbox.subject)
+        got: list[Received] = []
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        while len(got) < count:
+            try:
+                message = await self._inbox.next_msg(max(deadline - loop.time(), 0.001))
+            except nats.errors.TimeoutError:
+                break
+            status = (message.headers or {}).get("Status")
+            if status is None:
+                got.append(self._received(message))
+            elif status in {"404", "408"}:
+                break  # nothing more just now
+            elif status != "100":
+                raise JetStreamError(f"consumer: {status} {message.headers}")
+        return got
+
+    def _received(self, message: Msg) -> Received:
+        about = message.metadata
+        sequence = about.sequence.stream
+        position = f"{self._created}/{sequence:020d}"
+        return Received(message.data, sequence, position, about.num_delivered, message)
+
+
+def _headers(message: Message, batch: str, number: int) -> dict[str, Any]:
+    return {
+        "Nats-Msg-Id": message.id,
+        "Nats-Batch-Id": batch,
+        "Nats-Batch-Sequence": str(number),
+        "Nats-Expected-Stream": STREAM,
+    }
+
+
+def _translate(error: Exception) -> WorldRefusedError:
+    if isinstance(error, WorldRefusedError):
+        return error
+    if isinstance(error, APIError) and error.err_code in _FULL:
+        return StreamFullError(error.description or "")
+    return BrokerUnavailableError(_sentence(error))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, NoStreamResponseError):
+        return "there is no such stream"
+    if isinstance(error, APIError):
+        return f"{error.description} ({error.err_code})"
+    return str(error) or type(error).__name__
+
+
+async def _note_error(error: Exception) -> None:
+    log.warning("broker", error=_sentence(error))

@@ -1,0 +1,277 @@
+"""The commands that talk to a running service, or to nobody at all (`audit verify`)."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tiphys.service.client import Client, whoami
+from tiphys.service.errors import BadInputError, UsageError
+from tiphys.service.rendering import incidents_table, plain, print_page, sentence
+from tiphys.service.settings import Settings
+
+console = Console(highlight=False, markup=False)
+
+Url = Annotated[
+    Optional[str], typer.Option(help="Where `tiphys serve` listens.", envvar="TIPHYS_URL")
+]
+DataDir = Annotated[Optional[Path], typer.Option(help="The data directory of `tiphys serve`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+By = Annotated[str, typer.Option(help="Who you are; default: your user name.")]
+Reason = Annotated[str, typer.Option(help="Why; kept in the record.")]
+
+incidents_app = typer.Typer(help="Look at incidents.", no_args_is_help=True)
+audit_app = typer.Typer(help="Read, export and verify the record.", no_args_is_help=True)
+policy_app = typer.Typer(help="Check policies.", no_args_is_help=True)
+alerts_app = typer.Typer(help="Send alerts by hand.", no_args_is_help=True)
+
+
+def client(url: str | None, data_dir: Path | None) -> Client:
+    """Find the service as the options and the environment say."""
+    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
+    token = settings.api_token.get_secret_value() if settings.api_token else None
+    return Client.of(url, settings.data_dir, token)
+
+
+def show_json(value: Any) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+@incidents_app.command("list")
+def list_incidents(
+    url: Url = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+    state: Annotated[Optional[list[str]], typer.Option(help="Only these states.")] = None,
+) -> None:
+    """List incidents, the newest first."""
+    found = client(url, data_dir).get("/api/incidents", state=state)
+    if as_json:
+        show_json(found)
+    elif not found:
+        console.print("no incidents")
+    else:
+        console.print(incidents_table(found))
+
+
+@incidents_app.command("show")
+def show_incident(
+    incident: str, url: Url = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Show one incident: what was seen, decided, done and recorded."""
+    view = client(url, data_dir).get(f"/api/incidents/{incident}")
+    if as_json:
+        show_json(view)
+    else:
+        print_page(console, view)
+
+
+def approve(
+    incident: str,
+    url: Url = None,
+    data_dir: DataDir = None,
+    by: By = "",
+    reason: Reason = "",
+    digest: Annotated[str, typer.Option(help="Approve only this plan (first digits).")] = "",
+) -> None:
+    """Approve the plan that an incident waits with."""
+    _decide("approve", incident, client(url, data_dir), _person(by, reason, digest))
+
+
+def deny(
+    incident: str, url: Url = None, data_dir: DataDir = None, by: By = "", reason: Reason = ""
+) -> None:
+    """Refuse the plan that an incident waits with; the incident is then yours."""
+    _decide("deny", incident, client(url, data_dir), _person(by, reason, ""))
+
+
+def acknowledge(
+    incident: str, url: Url = None, data_dir: DataDir = None, by: By = "", reason: Reason = ""
+) -> None:
+    """Take an escalated incident into your own hands."""
+    _decide("acknowledge", incident, client(url, data_dir), _person(by, reason, ""))
+
+
+def _person(by: str, reason: str, digest: str) -> dict[str, str]:
+    return {"by": by or whoami(), "reason": reason, "digest": digest}
+
+
+def _decide(verb: str, incident: str, service: Client, person: dict[str, str]) -> None:
+    found = service.post(f"/api/incidents/{incident}/{verb}", person)
+    console.print(f"{found['id']} is {found['state']}: {plain(found['reason'])}")
+
+
+def stop(
+    url: Url = None,
+    data_dir: DataDir = None,
+    by: By = "",
+    reason: Reason = "stopped by hand",
+) -> None:
+    """Stop everything new, now; running workflows and their rollbacks go on."""
+    client(url, data_dir).post("/api/stop", _person(by, reason, ""))
+    console.print("stopped: nothing new starts until a human runs `tiphys resume`")
+
+
+def resume(
+    kubeconfig: Annotated[
+        Optional[Path],
+        typer.Option(help="Your own credentials; Tiphys has none that could.", envvar="KUBECONFIG"),
+    ] = None,
+) -> None:
+    """Let work go on: deletes the stop ConfigMaps with your own credentials."""
+    import asyncio
+
+    from tiphys.service.kubernetes_api import connect
+    from tiphys.service.stop_switch import StopSwitch
+
+    settings = Settings()
+    path = kubeconfig or Path.home() / ".kube" / "config"
+    if not path.exists():
+        raise UsageError(
+            f"{path} does not exist; say --kubeconfig, or run: kubectl delete configmap "
+            f"-n {settings.stop_namespace} -l tiphys.io/stop=true"
+        )
+
+    async def release() -> list[str]:
+        api = await connect(path)
+        try:
+            return await StopSwitch(api, settings.stop_namespace).release()
+        finally:
+            await api.close()
+
+    names = asyncio.run(release())
+    console.print(f"released: {', '.join(names)}" if names else "nothing was stopped")
+
+
+def catalogue(as_json: AsJson = False) -> None:
+    """List every action that exists."""
+    from tiphys.service.api import catalogue_entries
+
+    entries = [entry.model_dump(mode="json") for entry in catalogue_entries()]
+    if as_json:
+        show_json(entries)
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("action", "on", "what it does", "how it is undone", "rights"):
+        table.add_column(column, overflow="fold")
+    for entry in entries:
+        kinds = ", ".join(kind.split()[-1] for kind in entry["kinds"])
+        name = f"{entry['name']}-v{entry['version']}"
+        table.add_row(name, kinds, entry["summary"], entry["undo"], "\n".join(entry["rights"]))
+    console.print(table)
+
+
+@policy_app.command("check")
+def check_policy(file: Path) -> None:
+    """Read a policy and say what is wrong with it: file, line, key, what was expected."""
+    from tiphys.service.policy_file import read_policy
+
+    policy = read_policy(file)
+    console.print(f"{file}: good; {policy.identity}")
+
+
+@alerts_app.command("send")
+def send_alerts(file: Path, url: Url = None, data_dir: DataDir = None) -> None:
+    """Post webhook bodies, one JSON object a line (or one whole file), as Alertmanager would."""
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{file}: {error}") from error
+    bodies = [text] if _is_json(text) else [line for line in text.splitlines() if line.strip()]
+    service = client(url, data_dir)
+    for number, body in enumerate(bodies, start=1):
+        try:
+            service.post_alerts(body.encode())
+        except UsageError as error:
+            raise BadInputError(
+                f"{file}, post {number} of {len(bodies)}: {error.detail}; "
+                f"{number - 1} were accepted before it"
+            ) from error
+    console.print(f"{len(bodies)} posts accepted")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+@audit_app.command("list")
+def list_audit(
+    url: Url = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+    incident: Annotated[Optional[str], typer.Option(help="Only this incident.")] = None,
+    after: Annotated[int, typer.Option(help="Only records after this number.")] = 0,
+    limit: Annotated[int, typer.Option(help="At most so many.")] = 500,
+) -> None:
+    """List the record in order."""
+    query = {"incident": incident, "after": after, "limit": limit}
+    records = client(url, data_dir).get("/api/audit", **query)
+    if as_json:
+        show_json(records)
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("#", "time", "event", "incident", "by", "what"):
+        table.add_column(column, overflow="fold")
+    for record in records:
+        table.add_row(
+            str(record["seq"]),
+            record["at"][:23],
+            record["event"],
+            record["incident_id"] or "",
+            plain(record["actor"], 40),
+            plain(sentence(record), 160),
+        )
+    console.print(table)
+
+
+@audit_app.command("show")
+def show_audit(number: int, url: Url = None, data_dir: DataDir = None) -> None:
+    """Show one record whole."""
+    found = client(url, data_dir).get("/api/audit", after=number - 1, limit=1)
+    if not found or found[0]["seq"] != number:
+        raise UsageError(f"there is no record {number}")
+    show_json(found[0])
+
+
+@audit_app.command("export")
+def export_audit(
+    file: Annotated[Optional[Path], typer.Argument(help="Default: standard output.")] = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write the whole record as JSON Lines, for `tiphys audit verify`."""
+    lines = client(url, data_dir).lines("/api/audit/export")
+    if file is None:
+        for line in lines:
+            sys.stdout.write(line + "\n")
+        return
+    with file.open("w") as out:
+        count = sum(1 for line in lines if out.write(line + "\n"))
+    console.print(f"{count} records in {file}")
+
+
+@audit_app.command("verify")
+def verify_audit(file: Path) -> None:
+    """Verify an export, offline; names the first bad record and exits with 1 if there is one."""
+    from tiphys.service.audit import verify
+
+    try:
+        with file.open() as lines:
+            found = verify(lines)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{file}: {error}") from error
+    if found.problem:
+        console.print(
+            f"{file}: {found.problem}; {found.records} good records before it", markup=False
+        )
+        raise typer.Exit(1)
+    console.print(f"{file}: {found.records} records, unbroken; head {found.head}")

@@ -1,0 +1,130 @@
+"""What people are shown of an incident: everything in the record, in the order it happened."""
+
+import json
+from typing import Any
+
+from sqlalchemy import select
+
+from tiphys.policies.lifecycle import State
+from tiphys.policies.model import Alert, Evidence, Incident, Noun, Plan
+from tiphys.policies.plan import digest, workflow_name
+from tiphys.service.audit import Audit, Record
+from tiphys.service.cases import Cases
+from tiphys.service.database import Database, Transaction
+from tiphys.service.incidents import Incidents
+from tiphys.service.runs import Runs, StoredRun
+from tiphys.service.tables import dead_letters, proposals
+
+
+class AttemptView(Noun):
+    """One attempt: what was decided, on which facts, judged how."""
+
+    attempt: int
+    at: str
+    decision: dict[str, Any]
+    notes: tuple[str, ...]
+    facts: dict[str, Any] | None
+    judgement: dict[str, Any] | None
+    plan: Plan | None
+    plan_digest: str | None
+    workflow: str | None
+    run: dict[str, Any] | None
+
+
+class IncidentView(Noun):
+    """One incident, whole."""
+
+    incident: Incident
+    alerts: tuple[Alert, ...]
+    evidence: tuple[Evidence, ...]
+    attempts: tuple[AttemptView, ...]
+    timeline: tuple[Record, ...]
+
+
+class DeadLetter(Noun):
+    """A message that could not be understood, kept."""
+
+    id: int
+    at: str
+    reason: str
+    payload: str
+
+
+class Views:
+    """Reads for the API and the command line; never writes."""
+
+    def __init__(
+        self, database: Database, audit: Audit, incidents: Incidents, cases: Cases, runs: Runs
+    ) -> None:
+        self._database = database
+        self._audit = audit
+        self._incidents = incidents
+        self._cases = cases
+        self._runs = runs
+
+    async def incidents(self, states: list[str], limit: int) -> list[Incident]:
+        """List incidents, the newest first."""
+        async with self._database.reading() as tx:
+            return await self._incidents.find(tx, states=states, limit=limit)
+
+    async def waiting(self) -> list[IncidentView]:
+        """List incidents whose plan waits for an approval."""
+        found = await self.incidents([State.AWAITING_APPROVAL], 200)
+        return [await self.incident(incident.id) for incident in found]
+
+    async def incident(self, incident_id: str) -> IncidentView:
+        """Read one whole; raises `NoSuchIncidentError`."""
+        async with self._database.reading() as tx:
+            incident = await self._incidents.get(tx, incident_id)
+            view = IncidentView(
+                incident=incident,
+                alerts=tuple(await self._incidents.alerts(tx, incident.id)),
+                evidence=tuple(await self._cases.evidence(tx, incident.id)),
+                attempts=tuple(await self._attempts(tx, incident.id)),
+                timeline=(),
+            )
+        timeline = [record async for record in self._audit.read(incident_id=incident.id)]
+        return view.model_copy(update={"timeline": tuple(timeline)})
+
+    async def _attempts(self, tx: Transaction, incident_id: str) -> list[AttemptView]:
+        plans = {plan.attempt: plan for plan in await self._runs.plans_of(tx, incident_id)}
+        runs = {run.attempt: run for run in await self._runs.all_of(tx, incident_id)}
+        query = select(proposals).where(proposals.c.incident_id == incident_id)
+        rows = await tx.execute(query.order_by(proposals.c.attempt))
+        return [
+            AttemptView(
+                attempt=row.attempt,
+                at=row.at,
+                decision=json.loads(row.decision),
+                notes=tuple(row.notes.splitlines()),
+                facts=json.loads(row.facts) if row.facts else None,
+                judgement=json.loads(row.judgement) if row.judgement else None,
+                plan=plans.get(row.attempt),
+                plan_digest=digest(plans[row.attempt]) if row.attempt in plans else None,
+                workflow=workflow_name(plans[row.attempt]) if row.attempt in plans else None,
+                run=_run(runs.get(row.attempt)),
+            )
+            for row in rows
+        ]
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """List what could not be understood, the newest first."""
+        async with self._database.reading() as tx:
+            rows = await tx.execute(select(dead_letters).order_by(dead_letters.c.id.desc()))
+            return [DeadLetter(id=r.id, at=r.at, reason=r.reason, payload=r.payload) for r in rows]
+
+
+def _run(run: StoredRun | None) -> dict[str, Any] | None:
+    if run is None:
+        return None
+    return {
+        "workflow": run.name,
+        "action": run.action,
+        "open": run.open,
+        "created": run.created,
+        "outcome": run.outcome,
+        "intended_at": run.intended_at.isoformat(),
+        "not_after": run.not_after.isoformat(),
+        "ended_at": run.ended_at.isoformat() if run.ended_at else None,
+        "steps": run.steps,
+    }
