@@ -294,6 +294,17 @@ class Facts(Noun):
     evidence: tuple[EvidenceFact, ...]
 
 
+class ApprovalFact(Noun):
+    """A person's yes, and the plan it is now held against; the gate compares the two."""
+
+    approved_digest: str
+    """`plan.digest` of the plan that the person saw."""
+    plan_digest: str
+    """`plan.digest` of the plan that would be launched now."""
+    by: str
+    expires_at: Instant
+
+
 # --- what was decided ---------------------------------------------------------------------------
 
 
@@ -333,6 +344,30 @@ class Judgement(Noun):
     verdicts: tuple[RuleVerdict, ...]
     policy: str
     """Name and version of the policy, with the SHA-256 of its text."""
+    approved_by: str = ""
+    """Who approved exactly this plan; empty when nobody did or the approval is void."""
+    approval_void: str = ""
+    """Why an approval that was brought along does not count; empty when it does."""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it may be launched now; no verdicts at all allow nothing."""
+        return bool(self.verdicts) and not self.denied and not self.needs_approval
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether a person's yes is all that it lacks."""
+        return not self.denied and bool(self.approvals) and not self.approved_by
+
+    @property
+    def denied(self) -> bool:
+        """Whether it may not be launched, approved or not."""
+        return bool(self.denials)
+
+    @property
+    def denied_by(self) -> frozenset[str]:
+        """The names of the rules that deny."""
+        return frozenset(v.rule for v in self.verdicts if isinstance(v.verdict, Denied))
 
     @property
     def denials(self) -> tuple[str, ...]:

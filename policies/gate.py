@@ -1,0 +1,129 @@
+"""The gate: every rule over one proposal; pure, so the same question has the same answer for ever.
+
+Invariants: every rule is asked every time, so all reasons are known; a rule that raises denies;
+no rule, no policy and no approval turns a denial into a yes.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from tiphys.policies.approval import Autonomy, Confidence, RiskLevel
+from tiphys.policies.evidence import (
+    AlertFiring,
+    AlertNotSilenced,
+    EvidenceFresh,
+    EvidencePresent,
+    FactsFresh,
+    TargetUnmoved,
+)
+from tiphys.policies.limits import (
+    Breaker,
+    ClusterConcurrency,
+    Cooldown,
+    FrozenTarget,
+    LaunchRate,
+    OnePerTarget,
+    OpenMark,
+    StopSwitch,
+)
+from tiphys.policies.model import (
+    ApprovalFact,
+    Denied,
+    Facts,
+    Judgement,
+    Proposal,
+    RuleVerdict,
+    Verdict,
+)
+from tiphys.policies.ownership import FieldOwner, LongJob, ReplicasOwner, RolloutInProgress
+from tiphys.policies.policy import Policy
+from tiphys.policies.protected import (
+    HandsOff,
+    ManagedCluster,
+    OptedIn,
+    OwnAlerts,
+    OwnParts,
+    ProtectedNamespaces,
+)
+from tiphys.policies.rule import FactsMissingError, Request, Rule
+
+RULES: Final[tuple[type[Rule], ...]] = (
+    StopSwitch,
+    ManagedCluster,
+    OptedIn,
+    ProtectedNamespaces,
+    HandsOff,
+    OwnParts,
+    OwnAlerts,
+    AlertFiring,
+    AlertNotSilenced,
+    EvidencePresent,
+    EvidenceFresh,
+    FactsFresh,
+    TargetUnmoved,
+    FrozenTarget,
+    OpenMark,
+    OnePerTarget,
+    ClusterConcurrency,
+    LaunchRate,
+    Breaker,
+    Cooldown,
+    FieldOwner,
+    ReplicasOwner,
+    RolloutInProgress,
+    LongJob,
+    Autonomy,
+    RiskLevel,
+    Confidence,
+)
+"""Every rule there is, in the order in which a person reads the reasons; order decides nothing."""
+
+
+def rules_of(policy: Policy) -> tuple[Rule, ...]:
+    """Give every rule with the policy's settings, then the policy's own."""
+    return (*(policy.rule(kind) for kind in RULES), *policy.custom)
+
+
+def judge(
+    proposal: Proposal,
+    facts: Facts,
+    policy: Policy,
+    now: datetime,
+    approval: ApprovalFact | None = None,
+) -> Judgement:
+    """Ask every rule; never raises.
+
+    An approval counts only for the very plan it was given for and until it expires; it meets every
+    need for approval and no denial.
+    """
+    request = Request(proposal=proposal, facts=facts, now=now)
+    void = _void(approval, now)
+    return Judgement(
+        verdicts=tuple(
+            RuleVerdict(rule=rule.title, verdict=_ask(rule, request)) for rule in rules_of(policy)
+        ),
+        policy=policy.identity,
+        approved_by=approval.by if approval and not void else "",
+        approval_void=void,
+    )
+
+
+def _ask(rule: Rule, request: Request) -> Verdict:
+    try:
+        return rule.judge(request)
+    except FactsMissingError as missing:
+        return Denied(reason=str(missing))
+    except Exception as error:
+        return Denied(reason=f"the rule failed: {type(error).__name__}: {error}")
+
+
+def _void(approval: ApprovalFact | None, now: datetime) -> str:
+    if approval is None:
+        return ""
+    if not approval.by:
+        return "the approval names nobody"
+    if not approval.plan_digest or approval.approved_digest != approval.plan_digest:
+        return f"{approval.by} approved another plan than this one"
+    if now >= approval.expires_at:
+        return f"the approval by {approval.by} has expired"
+    return ""
