@@ -96,6 +96,13 @@ def clone(value: Any) -> Any:
 def set_defaults(obj: Obj) -> None:
     """Fill in, in place, the defaults that controllers and clients read back."""
     kind, spec = obj["kind"], obj.get("spec")
+    if kind == "Namespace":
+        obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"][
+            "name"
+        ]
+        obj.setdefault("status", {"phase": "Active"})
+    if kind == "Pod":
+        obj.setdefault("status", {"phase": "Pending"})
     if not isinstance(spec, dict):
         return
     if kind in {"Deployment", "ReplicaSet", "StatefulSet", "ReplicationController"}:

@@ -46,6 +46,8 @@ class Delete(TypedDict, total=False):
     resource_version: str
     user: str
     dry_run: bool
+    orphan: bool
+    """Leave what it owns, without an owner."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,8 @@ class Store:
         )
         if how.get("dry_run"):
             return clone(old)
+        if how.get("orphan"):
+            self._release(meta["uid"])
         if not meta.get("finalizers"):
             return self._remove(old)
         if "deletionTimestamp" in meta:
@@ -326,6 +330,17 @@ class Store:
                 if (orphaned or (inside and key[0] == inside)) and key in objects:
                     self.delete(other["kind"], *key)
         return gone
+
+    def _release(self, uid: str) -> None:
+        """Take the owner `uid` off everything it owns."""
+        for objects in self._objects.values():
+            for old in tuple(objects.values()):
+                owners = old["metadata"].get("ownerReferences") or []
+                left = [clone(owner) for owner in owners if owner["uid"] != uid]
+                if left != owners:
+                    new = clone(old)
+                    new["metadata"]["ownerReferences"] = left
+                    self._publish("MODIFIED", new, old)
 
     def _exists(self, uid: str) -> bool:
         return any(
