@@ -1,0 +1,211 @@
+"""From a policy file to a `Policy`, or to every sentence that says what is wrong with it.
+
+Invariant: a policy is read whole or not at all; what is not understood is refused, never skipped.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Collection, Iterable
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+
+from tiphys.policies import strict_yaml
+from tiphys.policies.approval import Autonomy
+from tiphys.policies.custom import REQUEST_PATHS, CustomRule, Effect
+from tiphys.policies.expressions import ExpressionInvalidError, compile_expression
+from tiphys.policies.gate import RULES
+from tiphys.policies.model import Json, Noun
+from tiphys.policies.ownership import RolloutInProgress
+from tiphys.policies.policy import ApprovalLimits, Attempts, Deadlines, Policy, Verification
+from tiphys.policies.rule import Rule, RuleName
+
+FORMAT: Final = "tiphys/policy/v1"
+MAX_CUSTOM: Final = 200
+
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+class PolicyUnreadableError(Exception):
+    """The policy cannot be used; each problem says file, line, key and what was expected."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def _number_as_text(version: object) -> object:
+    return str(version) if type(version) is int else version
+
+
+class _Custom(Noun):
+    name: _Name
+    expression: str
+    message: Annotated[str, Field(min_length=1, max_length=500)]
+    effect: Effect = Effect.DENY
+
+
+class _File(Noun):
+    format: Literal["tiphys/policy/v1"]
+    name: _Name
+    version: Annotated[str, BeforeValidator(_number_as_text), Field(min_length=1, max_length=64)]
+    rules: dict[str, Json] = {}
+    custom: Annotated[tuple[Json, ...], Field(max_length=MAX_CUSTOM)] = ()
+    verification: Verification = Verification()
+    approval: ApprovalLimits = ApprovalLimits()
+    deadlines: Deadlines = Deadlines()
+    attempts: Attempts = Attempts()
+
+
+def load(path: Path | Traversable, *, actions: Collection[str] | None = None) -> Policy:
+    """Read a policy file, the one thing in here that touches a disk; see `parse`."""
+    name = path.name
+    try:
+        with path.open("rb") as file:
+            data = file.read(strict_yaml.MAX_BYTES + 1)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise PolicyUnreadableError([f"{path}: cannot be read: {why}"]) from error
+    if len(data) > strict_yaml.MAX_BYTES:
+        raise PolicyUnreadableError([f"{name}: at most {strict_yaml.MAX_BYTES} bytes may be"])
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise PolicyUnreadableError([f"{name}: is not UTF-8 text"]) from error
+    return parse(text, name, actions=actions)
+
+
+def built_in(which: Literal["default", "demo"] = "default") -> Policy:
+    """Give a policy that ships with Tiphys: `default` only suggests, `demo` is the demo's own."""
+    return load(files("tiphys.policies") / f"{which}.yaml")
+
+
+def parse(text: str, name: str, *, actions: Collection[str] | None = None) -> Policy:
+    """Read a policy; raises `PolicyUnreadableError` with every problem that was found.
+
+    `name` is the file's name for messages. `actions`, the catalogue's names: when given, a policy
+    that names any other action is refused.
+    """
+    try:
+        document = strict_yaml.read_yaml(text)
+    except strict_yaml.YamlUnreadableError as error:
+        raise PolicyUnreadableError([f"{name}:{error.line}: {error.problem}"]) from error
+    return _Reader(document, name, actions).read(hashlib.sha256(text.encode()).hexdigest())
+
+
+class _Reader:
+    """Collects the problems of one document."""
+
+    def __init__(
+        self, document: strict_yaml.Document, name: str, actions: Collection[str] | None
+    ) -> None:
+        self._document = document
+        self._name = name
+        self._actions = actions
+        self._problems: list[tuple[int, str]] = []
+
+    def read(self, sha256: str) -> Policy:
+        """Give the policy, or raise all problems in the order of their lines."""
+        file: _File | None = self._validate(TypeAdapter(_File), self._document.value, ())
+        settings = self._settings(self._document.value)
+        custom = self._custom(self._document.value)
+        if self._problems or file is None:
+            raise PolicyUnreadableError(text for _, text in sorted(self._problems))
+        return Policy(
+            name=file.name,
+            version=str(file.version),
+            sha256=sha256,
+            settings=settings,
+            custom=custom,
+            verification=file.verification,
+            approval=file.approval,
+            deadlines=file.deadlines,
+            attempts=file.attempts,
+        )
+
+    def _settings(self, whole: Json) -> dict[RuleName, Rule]:
+        given = whole.get("rules") if isinstance(whole, dict) else None
+        kinds = {str(kind.name): kind for kind in RULES}
+        settings: dict[RuleName, Rule] = {}
+        for key, value in (given if isinstance(given, dict) else {}).items():
+            path = ("rules", key)
+            if key not in kinds:
+                self._complain(path, f"there is no such rule{_meant(key, kinds)}")
+                continue
+            kind = kinds[key]
+            # A rule that is named with nothing below it keeps its defaults.
+            rule = self._validate(TypeAdapter(kind), {} if value is None else value, path)
+            if rule is not None:
+                settings[kind.name] = rule
+                self._check_actions(rule, path)
+        return settings
+
+    def _check_actions(self, rule: Rule, path: strict_yaml.Path) -> None:
+        if self._actions is None:
+            return
+        named: list[tuple[strict_yaml.Path, str]] = []
+        if isinstance(rule, Autonomy):
+            named = [
+                ((*path, "grants", at, "actions", position), action)
+                for at, grant in enumerate(rule.grants)
+                for position, action in enumerate(grant.actions)
+            ]
+        if isinstance(rule, RolloutInProgress):
+            named = [
+                ((*path, "may_interrupt", at), name) for at, name in enumerate(rule.may_interrupt)
+            ]
+        for place, action in named:
+            if action != "*" and action not in self._actions:
+                self._complain(place, f"there is no action {action}{_meant(action, self._actions)}")
+
+    def _custom(self, whole: Json) -> tuple[CustomRule, ...]:
+        given = whole.get("custom") if isinstance(whole, dict) else None
+        rules: dict[str, CustomRule] = {}
+        for at, value in enumerate(given[:MAX_CUSTOM] if isinstance(given, list) else []):
+            path: strict_yaml.Path = ("custom", at)
+            entry: _Custom | None = self._validate(TypeAdapter(_Custom), value, path)
+            if entry is None:
+                continue
+            if entry.name in rules:
+                self._complain((*path, "name"), f"there are two rules named {entry.name}")
+            where = f"custom/{entry.name}"
+            try:
+                expression = compile_expression(entry.expression, where=where, known=REQUEST_PATHS)
+            except ExpressionInvalidError as error:
+                self._complain((*path, "expression"), str(error).removeprefix(f"{where}: "))
+                continue
+            rules[entry.name] = CustomRule(entry.name, expression, entry.message, entry.effect)
+        return tuple(rules.values())
+
+    def _validate(self, adapter: TypeAdapter[Any], value: Json, path: strict_yaml.Path) -> Any:
+        """Give the typed value, or None after complaining; strict: "5" is no number."""
+        try:
+            return adapter.validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            for problem in error.errors(include_url=False):
+                self._complain((*path, *problem["loc"]), _sentence(dict(problem)))
+            return None
+
+    def _complain(self, path: strict_yaml.Path, problem: str) -> None:
+        line = self._document.line(path)
+        key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+        self._problems.append((line, f"{self._name}:{line}: {key or 'the policy'}: {problem}"))
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    if problem["type"] == "missing":
+        return "is missing"
+    if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        return "there is no such key"
+    expected = str(problem["msg"]).replace("Input should be", "expected")
+    got = json.dumps(problem["input"], ensure_ascii=False, default=str)
+    return f"{expected}, not {got if len(got) <= 60 else got[:57] + '...'}"
+
+
+def _meant(name: str, among: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, list(among), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
