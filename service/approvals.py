@@ -6,7 +6,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tiphys.policies.lifecycle import Move, State
-from tiphys.policies.model import Incident, Instant
+from tiphys.policies.model import ApprovalFact, Incident
 from tiphys.policies.plan import digest
 from tiphys.service.audit import AuditEvent
 from tiphys.service.database import Transaction, moment, stamp
@@ -73,20 +73,22 @@ class Approvals:
         except IntegrityError as error:
             raise NotApprovableError("somebody has already decided on this plan") from error
 
-    async def given(self, tx: Transaction, plan_digest: str, now: Instant) -> Instant | None:
-        """Tell when exactly this plan was approved, if it was and still is."""
-        query = select(approvals.c.at, approvals.c.expires_at).where(
-            approvals.c.plan_digest == plan_digest, approvals.c.verdict == "approve"
-        )
-        row = (await tx.execute(query)).first()
-        return moment(row.at) if row and moment(row.expires_at) > now else None
-
-    async def exists(self, tx: Transaction, incident: Incident) -> bool:
-        """Tell whether anybody approved a plan of this attempt, expired or not."""
+    async def of(
+        self, tx: Transaction, incident: Incident, plan_digest: str
+    ) -> ApprovalFact | None:
+        """Give the approval of this attempt, to be held against the plan that would be launched."""
         plan = await self._runs.plan(tx, incident)
         if plan is None:
-            return False
-        query = select(approvals.c.id).where(
+            return None
+        query = select(approvals).where(
             approvals.c.plan_digest == digest(plan), approvals.c.verdict == "approve"
         )
-        return (await tx.execute(query)).first() is not None
+        row = (await tx.execute(query)).first()
+        if row is None:
+            return None
+        return ApprovalFact(
+            approved_digest=row.plan_digest,
+            plan_digest=plan_digest,
+            by=row.by,
+            expires_at=moment(row.expires_at),
+        )

@@ -6,10 +6,12 @@ a reordering breaks the chain at the first bad record.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import insert, select
@@ -88,7 +90,7 @@ class Audit:
         *,
         actor: str,
         incident_id: str | None = None,
-        body: Json = None,
+        body: Mapping[str, Any] | None = None,
     ) -> int:
         """Append one record in the caller's transaction; returns its number, from 1."""
         await self._database.lock(tx, "audit")
@@ -103,10 +105,10 @@ class Audit:
             "event": event.value,
             "incident_id": incident_id,
             "actor": actor,
-            "body": body,
+            "body": dict(body) if body is not None else None,
             "previous": last.hash if last else GENESIS,
         }
-        row = {**fields, "body": canonical(body).decode(), "hash": record_hash(fields)}
+        row = {**fields, "body": canonical(fields["body"]).decode(), "hash": record_hash(fields)}
         await tx.execute(insert(audit).values(row))
         return int(fields["seq"])  # type: ignore[arg-type]
 
@@ -126,8 +128,6 @@ class Audit:
 
 
 def _record(row: dict[str, object]) -> Record:
-    import json
-
     return Record.model_validate({**row, "body": json.loads(str(row["body"]))})
 
 

@@ -5,12 +5,13 @@ the stage began.
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from tiphys.policies.lifecycle import Move, State
-from tiphys.policies.model import Incident, Instant, Json
+from tiphys.policies.model import Incident, Instant
 from tiphys.service.audit import Audit, AuditEvent
 from tiphys.service.database import Database, Transaction
 from tiphys.service.errors import LeaseLostError
@@ -36,7 +37,9 @@ class Entry:
     audit: Audit
     incidents: Incidents
 
-    async def record(self, event: AuditEvent, body: Json, *, actor: str = "tiphys") -> None:
+    async def record(
+        self, event: AuditEvent, body: Mapping[str, Any], *, actor: str = "tiphys"
+    ) -> None:
         """Append to the audit in this transaction."""
         await self.audit.append(
             self.tx, event, actor=actor, incident_id=self.incident.id, body=body

@@ -177,7 +177,9 @@ class Runs:
             runs.c.namespace == target.namespace,
             runs.c.intended_at >= stamp(since),
         )
-        last = await tx.execute(select(func.max(runs.c.ended_at)).where(on_target, runs.c.created))
+        acted = or_(runs.c.outcome.is_(None), runs.c.outcome != Outcome.REFUSED)
+        query = select(func.max(runs.c.ended_at)).where(on_target, runs.c.created, acted)
+        last = await tx.execute(query)
         ended = last.scalar()
         return HistoryFacts(
             open_runs_on_target=ours,

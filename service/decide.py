@@ -1,0 +1,279 @@
+"""Stage: read the target once more, ask the gate, and commit the intent, a question or a refusal.
+
+Invariants: gate, approval, budgets and the stop switch are judged in the very transaction that
+records the intent; what was approved is exactly what is launched, or the approval is void.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+from sqlalchemy import select, update
+
+from tiphys.agents.graph import Inspection
+from tiphys.agents.ports import Case
+from tiphys.policies.gate import judge
+from tiphys.policies.lifecycle import Move
+from tiphys.policies.limits import LaunchRate
+from tiphys.policies.model import (
+    EvidenceFact,
+    Facts,
+    Judgement,
+    Plan,
+    Proposal,
+    StopFacts,
+)
+from tiphys.policies.plan import MAX_ENCODED_PLAN, digest, encode
+from tiphys.policies.policy import Policy
+from tiphys.policies.rule import RuleName
+from tiphys.service.approvals import Approvals
+from tiphys.service.audit import AuditEvent
+from tiphys.service.cases import Cases
+from tiphys.service.incidents import Step, dump
+from tiphys.service.ledger import Entry, Job, Ledger
+from tiphys.service.runs import Runs, RunTimes, breaker_scopes
+from tiphys.service.tables import proposals
+from tiphys.workflow_templates import catalogue
+
+WAITABLE = {
+    RuleName.CLUSTER_CONCURRENCY,
+    RuleName.ONE_PER_TARGET,
+    RuleName.ROLLOUT_IN_PROGRESS,
+}
+"""Denials that pass by themselves: worth another look before a human is woken."""
+
+OVER = {RuleName.ALERT_FIRING, RuleName.ALERT_NOT_SILENCED}
+"""Denials that mean: there is nothing to do now."""
+
+STALE = {RuleName.TARGET_UNMOVED, RuleName.EVIDENCE_FRESH}
+"""Denials that a new investigation answers."""
+
+
+class Inspector(Protocol):
+    """The agents, reading the target and the alert once more."""
+
+    async def inspect(self, case: Case, proposal: Proposal) -> Inspection:
+        """Read; what does not answer comes back as None."""
+        ...
+
+
+class Switch(Protocol):
+    """The stop switch."""
+
+    async def read(self) -> StopFacts | None:
+        """Tell its position; None when nobody can."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rulebook:
+    """The policy and the times that go with it."""
+
+    policy: Policy
+    not_after: timedelta
+    watch: timedelta
+    """How long an alert may stay after we decided to do nothing."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One asking of the gate."""
+
+    proposal: Proposal
+    facts: Facts
+    plan: Plan
+    judgement: Judgement
+
+
+class Decide:
+    """From PROPOSED to a launch, to a question, to watching, to a new look, or to a human."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        cases: Cases,
+        runs: Runs,
+        approvals: Approvals,
+        outside: tuple[Inspector, Switch],
+        rulebook: Rulebook,
+    ) -> None:
+        self._ledger = ledger
+        self._cases = cases
+        self._runs = runs
+        self._approvals = approvals
+        self._agents, self._stop = outside
+        self._rules = rulebook
+
+    async def run(self, job: Job) -> None:
+        """Inspect outside the transaction, judge inside it."""
+        proposal = await self._proposal(job)
+        if proposal is None:
+            await self._ledger.escalate(job, "the proposal of this attempt cannot be found")
+            return
+        case = await self._cases.case(job.incident, self._ledger.clock())
+        seen = await self._agents.inspect(case, proposal)
+        stop = await self._stop.read()
+        async with self._ledger.entry(job) as entry:
+            judged = await self._judge(entry, proposal, seen, stop)
+            denied = judged.judgement.denied_by
+            if denied and denied <= WAITABLE:
+                await entry.look_again(entry.now + timedelta(seconds=2))
+                return  # it goes into the record only when it comes to a decision
+            await self._cases.keep(entry.tx, entry.incident, seen.evidence)
+            await self._record(entry, judged)
+            await self._act(entry, judged)
+
+    async def _proposal(self, job: Job) -> Proposal | None:
+        query = select(proposals.c.decision).where(
+            proposals.c.incident_id == job.incident.id,
+            proposals.c.attempt == job.incident.attempt,
+        )
+        async with self._ledger.database.reading() as tx:
+            row = (await tx.execute(query)).first()
+        return Proposal.model_validate_json(row.decision) if row else None
+
+    async def _judge(
+        self, entry: Entry, proposal: Proposal, seen: Inspection, stop: StopFacts | None
+    ) -> Judged:
+        policy = self._rules.policy
+        plan = self._plan(entry, proposal)
+        history = None
+        if seen.facts is not None:
+            window = timedelta(seconds=policy.rule(LaunchRate).window_seconds)
+            history = await self._runs.history(
+                entry.tx, proposal.target, seen.facts, entry.now - window
+            )
+        known = await self._cases.evidence(entry.tx, entry.incident.id)
+        facts = Facts(
+            alert=seen.alert,
+            target=seen.facts,
+            history=history,
+            stop=stop,
+            evidence=tuple(
+                EvidenceFact(id=e.id, source=e.source, asked_at=e.asked_at, ok=e.ok) for e in known
+            ),
+        )
+        approval = await self._approvals.of(entry.tx, entry.incident, digest(plan))
+        judgement = judge(proposal, facts, policy, entry.now, approval)
+        return Judged(proposal, facts, plan, judgement)
+
+    def _plan(self, entry: Entry, proposal: Proposal) -> Plan:
+        return Plan(
+            incident=entry.incident.id,
+            attempt=entry.incident.attempt,
+            action=proposal.action,
+            version=proposal.version,
+            target=proposal.target,
+            parameters=proposal.parameters,
+            changes=proposal.changes,
+            check=proposal.check.model_copy(
+                update={"hold_seconds": self._rules.policy.verification.hold_seconds}
+            ),
+            policy=self._rules.policy.identity,
+            evidence_hash=digest(sorted(proposal.evidence)),
+            decided_by=proposal.decided_by,
+        )
+
+    async def _record(self, entry: Entry, judged: Judged) -> None:
+        await entry.tx.execute(
+            update(proposals)
+            .where(
+                proposals.c.incident_id == entry.incident.id,
+                proposals.c.attempt == entry.incident.attempt,
+            )
+            .values(facts=dump(judged.facts), judgement=dump(judged.judgement))
+        )
+        body = {
+            "judgement": judged.judgement.model_dump(mode="json"),
+            "plan": digest(judged.plan),
+        }
+        await entry.record(AuditEvent.JUDGED, body, actor="gate")
+
+    async def _act(self, entry: Entry, judged: Judged) -> None:
+        verdict, plan = judged.judgement, judged.plan
+        if verdict.denied:
+            await self._refuse(entry, judged)
+        elif len(encode(plan)) > MAX_ENCODED_PLAN:
+            await entry.move(Step(Move.ESCALATE, "the plan is too large to be signed and carried"))
+        elif not await self._runs.keep_plan(entry.tx, plan, entry.now):
+            await self._again(entry, judged, "the policy has changed since this was planned")
+        elif verdict.allowed:
+            await self._launch(entry, judged)
+        else:
+            await self._ask(entry, judged)
+
+    async def _refuse(self, entry: Entry, judged: Judged) -> None:
+        why, denied = "; ".join(judged.judgement.denials), judged.judgement.denied_by
+        if denied & OVER:
+            deadline = entry.now + self._rules.watch
+            await entry.move(Step(Move.STAND_BY, why, "gate", deadline_at=deadline))
+        elif denied <= STALE:
+            await self._again(entry, judged, why)
+        else:
+            await self._trip(entry, judged)
+            await entry.move(
+                Step(Move.ESCALATE, f"{_suggestion(judged.proposal)}. Not started: {why}", "gate")
+            )
+
+    async def _again(self, entry: Entry, judged: Judged, why: str) -> None:
+        """Plan anew; an approval of the old plan is void, and the attempt number says so."""
+        if judged.judgement.approved_by or judged.judgement.approval_void:
+            await entry.record(AuditEvent.APPROVAL_VOID, {"reason": why}, actor="gate")
+        if entry.incident.attempt >= self._rules.policy.attempts.per_incident:
+            await entry.move(Step(Move.ESCALATE, f"no plan stays valid: {why}", "gate"))
+            return
+        await entry.move(Step(Move.REINVESTIGATE, why, "gate", next_attempt=True))
+
+    async def _trip(self, entry: Entry, judged: Judged) -> None:
+        if RuleName.LAUNCH_RATE not in judged.judgement.denied_by:
+            return
+        scope, _cluster = breaker_scopes(judged.proposal.target)
+        why = next(d for d in judged.judgement.denials if d.startswith(RuleName.LAUNCH_RATE))
+        if await self._runs.trip(entry.tx, scope, why, entry.now):
+            await entry.record(AuditEvent.BREAKER_TRIPPED, {"scope": scope, "reason": why})
+
+    async def _ask(self, entry: Entry, judged: Judged) -> None:
+        void = judged.judgement.approval_void
+        if void:
+            await self._again(entry, judged, void)
+            return
+        reasons = "; ".join(judged.judgement.approvals)
+        expiry = timedelta(seconds=self._rules.policy.approval.expiry_seconds)
+        words = f"{_suggestion(judged.proposal)}. Needs approval: {reasons}"
+        await entry.record(AuditEvent.PLANNED, _planned(judged.plan), actor="gate")
+        await entry.move(Step(Move.ASK, words, "gate", deadline_at=entry.now + expiry))
+
+    async def _launch(self, entry: Entry, judged: Judged) -> None:
+        plan, facts = judged.plan, judged.facts.target
+        if facts is None:  # the gate denies this; the type checker cannot know
+            raise ValueError("a launch was allowed without facts about its target")
+        action = catalogue.find(plan.action)
+        times = RunTimes(self._rules.not_after, timedelta(seconds=action.longest(plan.check)))
+        await entry.record(AuditEvent.PLANNED, _planned(plan), actor="gate")
+        run = await self._runs.intend(entry.tx, plan, facts, now=entry.now, times=times)
+        await entry.record(
+            AuditEvent.LAUNCH_INTENDED,
+            {
+                "workflow": run.name,
+                "plan": digest(plan),
+                "not_after": run.not_after.isoformat(),
+                "approved_by": judged.judgement.approved_by,
+            },
+            actor="launcher",
+        )
+        await entry.move(
+            Step(
+                Move.LAUNCH,
+                f"{plan.action} on {plan.target} is allowed",
+                "gate",
+                deadline_at=run.deadline_at,
+            )
+        )
+
+
+def _planned(plan: Plan) -> dict[str, Any]:
+    return {"digest": digest(plan), "plan": plan.model_dump(mode="json")}
+
+
+def _suggestion(proposal: Proposal) -> str:
+    return f"Proposed: {proposal.action} on {proposal.target}: {proposal.reason}"
