@@ -44,16 +44,21 @@ def short(words: str, limit: int = MAX_SUMMARY) -> str:
 
 
 def make_evidence(
-    source: Source, question: str, asked_at: datetime, answer: Json, summary: str, *, ok: bool = True
+    source: Source,
+    question: str,
+    asked_at: datetime,
+    told: tuple[Json, str],
+    *,
+    ok: bool = True,
 ) -> Evidence:
-    """Give the record of one question, named by the hash of its content."""
+    """Give the record of one question; `told` is the answer and its summary in one sentence."""
     content: dict[str, Json] = {
         "source": source.value,
         "question": question[:4_000],
         "asked_at": asked_at.isoformat(),
         "ok": ok,
-        "answer": bounded(answer),
-        "summary": short(summary),
+        "answer": bounded(told[0]),
+        "summary": short(told[1]),
     }
     digest = hashlib.sha256(canonical(content)).hexdigest()
     return Evidence.model_validate({"id": f"ev-{digest[:16]}", **content})
@@ -82,17 +87,15 @@ class Notebook:
         try:
             answered = await call
         except UnansweredError as error:
-            self.evidence.append(
-                make_evidence(source, question, asked_at, str(error), f"no answer: {error}", ok=False)
-            )
+            told = (str(error), f"no answer: {error}")
+            self.evidence.append(make_evidence(source, question, asked_at, told, ok=False))
             raise
-        answer, summary = tell(answered)
-        self.evidence.append(make_evidence(source, question, asked_at, answer, summary))
+        self.evidence.append(make_evidence(source, question, asked_at, tell(answered)))
         return answered
 
     def write(self, source: Source, question: str, answer: Json, summary: str) -> Evidence:
         """Write down what was known already, such as what the database told."""
-        found = make_evidence(source, question, self._clock(), answer, summary)
+        found = make_evidence(source, question, self._clock(), (answer, summary))
         self.evidence.append(found)
         return found
 

@@ -15,9 +15,9 @@ _OF_THE_POD = frozenset({"pod", "node", "host_ip", "pod_ip", "ip", "internal_ip"
 _MATCHER = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-def quoted(value: str) -> str:
-    """Write a string literal of PromQL."""
-    escaped = value[:500].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def quoted(value: str, limit: int = 500) -> str:
+    """Write a string literal of PromQL, of bounded length."""
+    escaped = value[:limit].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
 
@@ -59,31 +59,42 @@ def lasting_labels(alert: Mapping[str, str], dropped: Iterable[str]) -> dict[str
 def longest_range(expression: str) -> float:
     """Give the seconds that an expression looks back, offsets and subqueries included.
 
-    Raises ValueError for what is not PromQL.
+    Nested subqueries and ranges add up, so the longest of each kind are added: never too short
+    for one nesting. Raises ValueError for what is not PromQL.
     """
-    longest = timedelta()
+    longest = {"subquery": timedelta(), "range": timedelta()}
 
     def visit(node: object) -> None:
-        nonlocal longest
+        kind = "subquery" if isinstance(node, promql_parser.SubqueryExpr) else "range"
         reach = getattr(node, "range", None)
-        inner = getattr(node, "vector_selector", node)
-        offset = getattr(inner, "offset", None)
+        offset = getattr(getattr(node, "vector_selector", node), "offset", None)
         total = timedelta()
         total += reach if isinstance(reach, timedelta) else timedelta()
         total += offset if isinstance(offset, timedelta) and offset > timedelta() else timedelta()
-        longest = max(longest, total)
+        longest[kind] = max(longest[kind], total)
 
     promql_parser.walk(promql_parser.parse(expression), visit)
-    return longest.total_seconds()
+    return (longest["subquery"] + longest["range"]).total_seconds()
 
 
-def metric_names(expression: str) -> list[str]:
-    """Give the names of the metrics an expression reads; raises ValueError."""
-    found: dict[str, None] = {}
+def what_it_reads(expression: str) -> tuple[set[str], set[str]]:
+    """Give the metrics an expression reads and the scrape jobs it names; raises ValueError."""
+    metrics: set[str] = set()
+    jobs: set[str] = set()
 
     def visit(node: object) -> None:
-        if isinstance(node, promql_parser.VectorSelector) and node.name:
-            found[node.name] = None
+        if not isinstance(node, promql_parser.VectorSelector):
+            return
+        if node.name:
+            metrics.add(node.name)
+        for matcher in node.matchers.matchers:
+            if matcher.name == "job" and str(matcher).startswith("job="):
+                jobs.add(matcher.value)
 
     promql_parser.walk(promql_parser.parse(expression), visit)
-    return list(found)
+    return metrics, jobs
+
+
+def any_of(names: Iterable[str]) -> str:
+    """Write the quoted regular expression that matches each of these names."""
+    return quoted("|".join(regex_of(name) for name in sorted(names)), limit=8_000)

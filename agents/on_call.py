@@ -1,0 +1,289 @@
+"""The on-call agent: is the alert real, and is it ours to look at?
+
+Invariants: a source that does not answer means a human is told, never that all is well; an empty
+answer counts as "no longer true" only while the metrics behind the expression still have data.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from tiphys.agents.notebook import Notebook
+from tiphys.agents.ports import (
+    AlertRule,
+    AlertSource,
+    Case,
+    Metrics,
+    Sample,
+    UnansweredError,
+)
+from tiphys.agents.promql import (
+    any_of,
+    lasting_labels,
+    longest_range,
+    same_series,
+    what_it_reads,
+)
+from tiphys.agents.state import State, written
+from tiphys.policies.model import Alert, AlertFacts, AlertStatus, Check, Json, Severity, Source
+
+FLAPPING_EPISODES = 3
+"""So many beginnings within an hour are flapping."""
+MAX_ALERTS = 10
+"""Alerts of one incident whose expressions are evaluated."""
+_GRADE = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}
+_OWN_PARTS = ("app_kubernetes_io_part_of", "app.kubernetes.io/part-of", "service", "job")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One alert and what its rule's expression says now."""
+
+    alert: Alert
+    rule: AlertRule | None
+    expression: str
+    """Empty where neither the rules nor the alert's link name one."""
+    samples: Sequence[Sample]
+    """The expression's series that belong to this alert."""
+
+
+def firing(case: Case) -> list[Alert]:
+    """Give the case's firing alerts, the gravest and then the oldest first."""
+    now = [a for a in case.alerts if a.status is AlertStatus.FIRING]
+    return sorted(now, key=lambda a: (_GRADE[a.severity], a.starts_at, a.name, a.id))
+
+
+def expression_in_link(generator_url: str) -> str:
+    """Give the PromQL in an alert's link back to Prometheus; empty where there is none."""
+    try:
+        found = parse_qs(urlsplit(generator_url).query).get("g0.expr", [""])[0][:10_000]
+        longest_range(found)
+    except ValueError:
+        return ""
+    return found
+
+
+def _expression_of(alert: Alert, rule: AlertRule | None) -> str:
+    return rule.expression if rule else expression_in_link(alert.generator_url)
+
+
+def rule_of(alert: Alert, rules: Sequence[AlertRule]) -> AlertRule | None:
+    """Find the rule that made an alert: by name, then by the labels that it adds."""
+    named = [r for r in rules if r.name == alert.name]
+
+    def agrees(rule: AlertRule) -> bool:
+        plain = {k: v for k, v in rule.labels.items() if "{{" not in v}
+        return all(alert.labels.get(k) == v for k, v in plain.items())
+
+    return next((r for r in named if agrees(r)), named[0] if len(named) == 1 else None)
+
+
+def check_of(alert: Alert, rule: AlertRule | None, expression: str) -> Check:
+    """Say how verify asks whether this alert is over."""
+    if not expression:
+        return Check()
+    interval = rule.interval_seconds if rule else 30.0
+    return Check(
+        query=expression,
+        labels=lasting_labels(alert.labels, rule.labels if rule else ()),
+        settle_seconds=round(longest_range(expression) + 2 * interval),
+    )
+
+
+class OnCall:
+    """Asks Alertmanager and Prometheus; its `look` is a node of the graph."""
+
+    def __init__(
+        self,
+        metrics: Metrics | None,
+        alerts: AlertSource | None,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._metrics = metrics
+        self._alerts = alerts
+        self._clock = clock
+
+    async def look(self, case: Case) -> State:
+        """Give facts and notes, and a verdict where nothing more needs to be asked."""
+        book = Notebook(self._clock)
+        state = State(facts={"alert": _told(case, self._clock())})
+        verdict = _without_asking(case)
+        if verdict is None:
+            try:
+                verdict = await self._ask(case, book, state)
+            except UnansweredError as error:
+                verdict = ("escalate", f"cannot tell whether the alert is real: {error}")
+                book.unseen.append(str(error))
+        if verdict is not None:
+            state["verdict"] = {"answer": verdict[0], "reason": verdict[1]}
+            book.note(verdict[1])
+        state.update(written("on-call", book))
+        return state
+
+    async def _ask(self, case: Case, book: Notebook, state: State) -> tuple[str, str] | None:
+        known, truths = await self._both(case, book)
+        state["alert"] = known.model_dump(mode="json") if known else None
+        if known and known.silenced:
+            return "no_action", "the alert is silenced in Alertmanager: left alone"
+        if known and known.inhibited:
+            return "no_action", "the alert is inhibited by another one: left alone"
+        if case.episodes_last_hour >= FLAPPING_EPISODES:
+            return "no_action", (
+                f"the alert is flapping: it began {case.episodes_last_hour} times within the last "
+                "hour, so any action would be judged by the next swing, not by its effect"
+            )
+        if truths is None:
+            book.note("Prometheus is not configured: only Alertmanager says that the alert is real")
+            if known is None:
+                return "escalate", "neither Prometheus nor Alertmanager is configured to ask"
+            return None if known.firing else ("no_action", "Alertmanager no longer has the alert")
+        return await self._weigh(known, truths, book, state)
+
+    async def _both(
+        self, case: Case, book: Notebook
+    ) -> tuple[AlertFacts | None, list[Truth] | None]:
+        known, truths = await asyncio.gather(
+            self.alert_facts(case, book), self._truths(case, book), return_exceptions=True
+        )
+        if isinstance(known, BaseException):
+            raise known
+        if isinstance(truths, BaseException):
+            raise truths
+        return known, truths
+
+    async def alert_facts(self, case: Case, book: Notebook) -> AlertFacts | None:
+        """Ask the Alertmanagers; None where none is configured. Raises `UnansweredError`."""
+        if self._alerts is None:
+            return None
+        return await book.ask(
+            Source.ALERTMANAGER,
+            f"active alerts of {case.subject}",
+            self._alerts.facts(case.alerts),
+            lambda facts: (facts.model_dump(mode="json"), _in_words(facts)),
+        )
+
+    async def _truths(self, case: Case, book: Notebook) -> list[Truth] | None:
+        if self._metrics is None:
+            return None
+        rules = await self._metrics.rules()
+        alerts = firing(case)[:MAX_ALERTS]
+        found = [(a, rule_of(a, rules)) for a in alerts]
+        wanted = [(a, r, _expression_of(a, r)) for a, r in found]
+        distinct = list(dict.fromkeys(e for _, _, e in wanted if e))
+        answers = await asyncio.gather(*(self._evaluate(e, book) for e in distinct))
+        by_expression: Mapping[str, Sequence[Sample]] = dict(zip(distinct, answers, strict=True))
+        return [
+            Truth(a, r, e, [s for s in by_expression.get(e, ()) if same_series(s.labels, a.labels)])
+            for a, r, e in wanted
+        ]
+
+    async def _evaluate(self, expression: str, book: Notebook) -> Sequence[Sample]:
+        assert self._metrics is not None
+        return await book.ask(
+            Source.PROMETHEUS,
+            expression,
+            self._metrics.instant(expression),
+            lambda samples: (
+                [{"labels": dict(s.labels), "value": s.value} for s in samples[:50]],
+                f"true for {len(samples)} series" if samples else "true for no series",
+            ),
+        )
+
+    async def _weigh(
+        self, known: AlertFacts | None, truths: list[Truth], book: Notebook, state: State
+    ) -> tuple[str, str] | None:
+        true = [t for t in truths if t.samples]
+        if true:
+            first = true[0]
+            state["check"] = check_of(first.alert, first.rule, first.expression).model_dump(
+                mode="json"
+            )
+            told: dict[str, Any] = {
+                "labels": dict(first.alert.labels),
+                "name": first.alert.name,
+                "severity": first.alert.severity.value,
+                "expression_true": True,
+                "value": first.samples[0].value,
+            }
+            state["facts"] = {"alert": {**_as_dict(state), **told}}
+            book.note(f"{first.alert.name} is real: its expression is still true")
+            return None
+        unnamed = [t for t in truths if not t.expression]
+        if unnamed:
+            book.note(f"no rule of Prometheus is named {unnamed[0].alert.name}")
+            if known is not None and not known.firing:
+                return "no_action", "Alertmanager no longer has the alert: it is over"
+            return None
+        if (known is None or known.firing) and not await self._has_data(truths, book):
+            return "escalate", (
+                "Prometheus has no data at all behind the alert's expression, so nobody can say "
+                "whether it is over"
+            )
+        return "no_action", "the alert's expression is no longer true: it is over"
+
+    async def _has_data(self, truths: Sequence[Truth], book: Notebook) -> bool:
+        names: set[str] = set()
+        jobs: set[str] = set()
+        for truth in truths:
+            metrics, scraped = what_it_reads(truth.expression)
+            names |= metrics
+            jobs |= scraped
+        if not names:
+            return True
+        query = f"count({{__name__=~{any_of(names)}}})"
+        if jobs:
+            query += f" or count(up{{job=~{any_of(jobs)}}} == 1)"
+        return bool(await self._evaluate(query, book))
+
+
+def _without_asking(case: Case) -> tuple[str, str] | None:
+    if not case.managed:
+        return "escalate", (
+            f"cluster {case.cluster} is not managed by this installation: nothing was asked of it"
+        )
+    own = next((a for a in case.alerts if _is_about_us(a)), None)
+    if own is not None:
+        return "escalate", f"{own.name} is about Tiphys itself, which never acts on itself"
+    if case.handled_by:
+        return "no_action", f"incident {case.handled_by} already handles the same target"
+    if not firing(case):
+        return "no_action", "all its alerts are resolved"
+    return None
+
+
+def _is_about_us(alert: Alert) -> bool:
+    parts = {alert.labels.get(label, "") for label in _OWN_PARTS}
+    return alert.name.startswith("Tiphys") or "tiphys" in parts
+
+
+def _told(case: Case, now: datetime) -> dict[str, Json]:
+    """Give the facts of the gravest alert, firing or not."""
+    alerts = firing(case) or list(case.alerts)
+    first = alerts[0] if alerts else None
+    names: list[Json] = [*sorted({a.name for a in alerts})]
+    return {
+        "name": first.name if first else "",
+        "severity": first.severity.value if first else "",
+        "labels": dict(first.labels) if first else {},
+        "names": names,
+        "count": len(alerts),
+        "minutes": round((now - first.starts_at).total_seconds() / 60, 1) if first else 0.0,
+        "episodes_last_hour": case.episodes_last_hour,
+        "expression_true": False,
+    }
+
+
+def _as_dict(state: State) -> dict[str, Json]:
+    told = state.get("facts", {}).get("alert")
+    return told if isinstance(told, dict) else {}
+
+
+def _in_words(facts: AlertFacts) -> str:
+    how = "firing" if facts.firing else "not firing"
+    more = [
+        w for w, is_so in (("silenced", facts.silenced), ("inhibited", facts.inhibited)) if is_so
+    ]
+    return f"{', '.join(facts.names) or 'the alert'}: {', '.join([how, *more])}"

@@ -1,0 +1,192 @@
+"""From an alert's labels to the one object a change belongs to, through owner references.
+
+Invariants: every target was read from the cluster and bears its uid; labels that lead to two
+different workloads lead to none.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tiphys.agents.notebook import Notebook
+from tiphys.agents.objects import (
+    controller_of,
+    name_of,
+    target_of,
+    text,
+    uid_of,
+)
+from tiphys.agents.ports import ClusterReader
+from tiphys.policies.model import Alert, Json, Object, Owner, Source, Target
+
+WORKLOADS = {
+    "deployment": ("apps/v1", "Deployment"),
+    "statefulset": ("apps/v1", "StatefulSet"),
+    "daemonset": ("apps/v1", "DaemonSet"),
+    "job_name": ("batch/v1", "Job"),
+}
+"""Labels that name a workload. `job` is not one: it names what Prometheus scraped."""
+_CLIMBED = {
+    ("apps/v1", "ReplicaSet"),
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("batch/v1", "Job"),
+    ("batch/v1", "CronJob"),
+    ("v1", "ReplicationController"),
+}
+MAX_CLIMB = 5
+MAX_ALERTS = 10
+_POD_OF_REPLICASET = re.compile(r"(.+)-[a-z0-9]{5}")
+
+
+@dataclass(frozen=True)
+class Link:
+    """One object of an owner chain, with its kind, which lists leave out."""
+
+    api_version: str
+    kind: str
+    thing: Object
+
+
+@dataclass
+class Subjects:
+    """What the alerts are about, read from the cluster."""
+
+    pod: Object | None = None
+    """The pod that the gravest alert names, if it still exists."""
+    workload: Link | None = None
+    owners: list[Owner] = field(default_factory=list[Owner])
+    """The workload's owners, nearest first; the last may be a custom resource."""
+    nodes: set[str] = field(default_factory=set[str])
+    named_pods: set[str] = field(default_factory=set[str])
+    ambiguous: list[str] = field(default_factory=list[str])
+    """The workloads among which the labels do not choose."""
+    missing: list[str] = field(default_factory=list[str])
+    """Objects that the labels name and the cluster does not have."""
+
+
+def _seen(what: str, thing: Object | None) -> tuple[Json, str]:
+    if thing is None:
+        return None, f"{what} does not exist"
+    owner = controller_of(thing)
+    belongs = f", controlled by {owner.kind} {owner.name}" if owner else ""
+    return {"uid": uid_of(thing), "owner": belongs[2:]}, f"{what} exists{belongs}"
+
+
+class Resolver:
+    """Follows labels and owner references; raises `UnansweredError` where it cannot read."""
+
+    def __init__(self, cluster: ClusterReader, book: Notebook) -> None:
+        self._cluster = cluster
+        self._book = book
+
+    async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:
+        """Read one object and write that down."""
+        what = f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
+        return await self._book.ask(
+            Source.KUBERNETES,
+            f"get {api_version} {what}",
+            self._cluster.get(api_version, kind, namespace, name),
+            lambda thing: _seen(what, thing),
+        )
+
+    async def resolve(self, alerts: Sequence[Alert]) -> Subjects:
+        """Find what the alerts are about; the first one's pod is the pod."""
+        found = Subjects()
+        workloads: dict[str, tuple[Link, list[Owner]]] = {}
+        for alert in alerts[:MAX_ALERTS]:
+            top = await self._one(alert.labels, found)
+            if top is not None:
+                workloads[uid_of(top[0].thing)] = top
+        if len(workloads) == 1:
+            found.workload, found.owners = next(iter(workloads.values()))
+        elif workloads:
+            found.ambiguous = sorted(
+                f"{link.kind} {text(link.thing, 'metadata', 'namespace')}/{name_of(link.thing)}"
+                for link, _ in workloads.values()
+            )
+        return found
+
+    async def _one(
+        self, labels: dict[str, str], found: Subjects
+    ) -> tuple[Link, list[Owner]] | None:
+        namespace = labels.get("namespace", "")
+        label = next((k for k in WORKLOADS if labels.get(k)), "")
+        if namespace and label:
+            api_version, kind = WORKLOADS[label]
+            thing = await self.get(api_version, kind, namespace, labels[label])
+            if thing is None:
+                found.missing.append(f"{kind} {namespace}/{labels[label]}")
+                return None
+            return await self.climb(Link(api_version, kind, thing))
+        if namespace and labels.get("pod"):
+            return await self._from_pod(namespace, labels["pod"], found)
+        if labels.get("node"):
+            found.nodes.add(labels["node"])
+        return None
+
+    async def _from_pod(
+        self, namespace: str, name: str, found: Subjects
+    ) -> tuple[Link, list[Owner]] | None:
+        found.named_pods.add(name)
+        pod = await self.get("v1", "Pod", namespace, name)
+        if pod is not None:
+            found.pod = found.pod or pod
+            return await self.climb(Link("v1", "Pod", pod))
+        found.missing.append(f"Pod {namespace}/{name}")
+        made = _POD_OF_REPLICASET.fullmatch(name)
+        if made is None:
+            return None
+        replicaset = await self.get("apps/v1", "ReplicaSet", namespace, made[1])
+        if replicaset is None:
+            return None
+        return await self.climb(Link("apps/v1", "ReplicaSet", replicaset))
+
+    async def climb(self, start: Link) -> tuple[Link, list[Owner]]:
+        """Give the highest built-in object above this one, and the owners above that one."""
+        links, above = await self.chain(start)
+        return links[-1], above
+
+    async def chain(self, start: Link) -> tuple[list[Link], list[Owner]]:
+        """Give the built-in objects from this one up, and the owners above the last."""
+        links, above = [start], list[Owner]()
+        for _ in range(MAX_CLIMB):
+            here = links[-1]
+            owner = controller_of(here.thing)
+            if owner is None:
+                break
+            if (owner.api_version, owner.kind) not in _CLIMBED or owner.kind == "CronJob":
+                above.append(owner)
+                break
+            namespace = text(here.thing, "metadata", "namespace")
+            thing = await self.get(owner.api_version, owner.kind, namespace, owner.name)
+            if thing is None or uid_of(thing) != owner.uid:
+                above.append(owner)
+                break
+            links.append(Link(owner.api_version, owner.kind, thing))
+        return links, above
+
+
+def targets(
+    subjects: Subjects, failing: Sequence[Object], node: Object | None, cluster: str
+) -> dict[str, Target]:
+    """Give the targets by role; a pod is one only where the labels or the cluster leave no choice.
+
+    `failing` are the workload's pods that are not ready.
+    """
+    found: dict[str, Target] = {}
+    if subjects.ambiguous:
+        return found
+    link = subjects.workload
+    if link is not None and link.kind != "Pod":
+        found["workload"] = target_of(link.thing, cluster, link.api_version, link.kind)
+    candidates = {name_of(pod): pod for pod in failing}
+    if subjects.pod is not None and len(subjects.named_pods) == 1:
+        candidates = {name_of(subjects.pod): subjects.pod}
+    if len(candidates) == 1:
+        (pod,) = candidates.values()
+        found["pod"] = target_of(pod, cluster, "v1", "Pod")
+    if node is not None:
+        found["node"] = target_of(node, cluster, "v1", "Node")
+    return found
