@@ -34,6 +34,7 @@ inbox = Table(
     Column("seen_at", String, nullable=False),
     Column("repeats", Integer, nullable=False, server_default="0"),
     Column("missing_listings", Integer, nullable=False, server_default="0"),
+    Column("position", String, nullable=False, server_default=""),
     Column("alert", Text, nullable=False),
     Index(
         "inbox_open",
@@ -46,7 +47,10 @@ inbox = Table(
     Index("inbox_incident", "incident_id"),
     Index("inbox_fingerprint", "fingerprint", "began_at"),
 )
-"""One row per episode of an alert: from its first firing until it is gone."""
+"""One row per episode of an alert: from its first firing until it is gone.
+
+`position` is where in the stream the last message about it was: older ones are stale.
+"""
 
 dead_letters = Table(
     "dead_letters",
