@@ -45,7 +45,7 @@ def decode(parameter: str) -> Plan:
         plan = Plan.model_validate_json(raw)
     except (ValueError, ValidationError) as error:
         raise PlanUnreadableError(f"the plan parameter is not a plan: {error}") from error
-    if canonical(plan) != raw:
+    if encode(plan) != parameter:  # base64 too has more than one spelling
         raise PlanUnreadableError("the plan parameter is not in canonical form")
     return plan
 

@@ -78,7 +78,7 @@ def _refuse_tricks(text: str) -> None:
     """Walk the events, which needs no recursion, before anything recursive sees the text."""
     depth = 0
     for event in _events(text):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise YamlUnreadableError(line, "anchors and aliases are not allowed: write it out")
         if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
