@@ -79,12 +79,12 @@ class Resolver:
 
     def __init__(self, cluster: ClusterReader, book: Notebook) -> None:
         self._cluster = cluster
-        self._book = book
+        self.book = book
 
     async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:
         """Read one object and write that down."""
         what = f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
-        return await self._book.ask(
+        return await self.book.ask(
             Source.KUBERNETES,
             f"get {api_version} {what}",
             self._cluster.get(api_version, kind, namespace, name),

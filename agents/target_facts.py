@@ -27,6 +27,7 @@ from tiphys.agents.resolver import Link, Resolver
 from tiphys.agents.workload_facts import revisions, rollout_is_stuck, rollout_moves
 from tiphys.policies.model import Change, Json, Object, Owner, Target, TargetFacts
 from tiphys.workflow_templates.action import Action, Parameters
+from tiphys.workflow_templates.mark import Trace, unfinished
 
 OURS: Final = "tiphys.io/"
 LONG_RUNNING: Final = "tiphys.io/long-running"
@@ -41,8 +42,6 @@ JOB_KINDS: Final = re.compile(
 _MANAGERS: Final = re.compile(
     r"argocd.*|argo-?cd.*|flux.*|kustomize-controller|helm-controller|.*-operator|.*-controller"
 )
-_MARK: Final = re.compile(r"tiphys-([a-z2-7]{40})")
-_ENDED: Final = {"Succeeded", "Failed", "Error"}
 _OWN_CONTROLLERS: Final = {"kube-controller-manager", "deployment-controller"}
 _GITOPS_MARKS: Final = (
     ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD"),
@@ -280,31 +279,19 @@ async def target_facts(
         rollout_in_progress=moves and not rollout_is_stuck(workload.thing, newest, sight.pods, now),
         ends_long_job=long_job(sight, changes),
         gpu_hours_at_stake=gpu_hours(ended_pods(sight, changes), now),
-        open_mark=await open_mark(cluster, sight.thing),
+        open_mark=await open_mark(cluster, sight.thing, now),
         read_at=now,
     )
 
 
-async def open_mark(cluster: ClusterReader, thing: Object) -> str | None:
-    """Give the mark of a run that acted on the target and whose Workflow has not ended, or None.
+async def open_mark(cluster: ClusterReader, thing: Object, now: datetime) -> str | None:
+    """Give the mark of a run that acted on the target and was not seen to end well, or None.
 
-    A mark outlives its run, so the Workflow that it names is asked: one that is gone has ended.
+    Where only `/scale` was written the mark cannot say that its run was verified: its Event can.
     """
-    for digest in marks(thing):
-        found = await cluster.list(
-            "argoproj.io/v1alpha1", "Workflow", "", field_selector=f"metadata.name=tiphys-{digest}"
-        )
-        if any(text(w, "status", "phase") not in _ENDED for w in found):
-            return f"{digest}.act"
-    return None
-
-
-def marks(thing: Object) -> list[str]:
-    """Give the digests of the runs that acted on an object and did not undo it."""
-    written = text(thing, "metadata", "annotations", f"{OURS}run")
-    found = [written.removesuffix(".act")] if written.endswith(".act") else []
-    for entry in items(thing, "metadata", "managedFields"):
-        manager = _MARK.fullmatch(text(entry, "manager"))
-        if manager and text(entry, "subresource") == "scale":
-            found.append(manager[1])
-    return found
+    digest = unfinished(thing, now)
+    if digest is None:
+        return None
+    namespace = text(thing, "metadata", "namespace")
+    kept = await cluster.get("v1", "Event", namespace, f"tiphys-{digest}.{Trace.KEPT}")
+    return None if kept else f"{digest}.{Trace.ACT}"
