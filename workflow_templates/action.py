@@ -137,6 +137,8 @@ class Run:
     """None where Prometheus is not configured."""
     now: Callable[[], datetime]
     sleep: Callable[[float], None]
+    verify_share: float = 1.0
+    """The share of the action's verify deadline that verify may use; a fast world needs little."""
 
 
 class Action(ABC):

@@ -1,0 +1,213 @@
+"""The only Kubernetes writes in the project, as named verbs with their fences.
+
+Used inside a step's pod with that pod's own ServiceAccount. Invariants: every write names the run
+as its field manager and is refused by the API server when the object is not the one that was read;
+every request has a time-out; nothing is retried here, since only the caller can tell what happened.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+import urllib3
+
+from tiphys.policies.model import Json, Object
+
+REQUEST_SECONDS = 5.0
+"""A write that was not answered by then may still happen; see `Unreachable`."""
+MAX_ANSWER = 32 << 20
+"""Bytes of one answer."""
+_DEFAULT_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_PLURALS = {
+    "DaemonSet": "daemonsets",
+    "Deployment": "deployments",
+    "Event": "events",
+    "HorizontalPodAutoscaler": "horizontalpodautoscalers",
+    "Job": "jobs",
+    "Pod": "pods",
+    "ReplicaSet": "replicasets",
+    "StatefulSet": "statefulsets",
+}
+
+
+class ClusterError(Exception):
+    """The API server did not do what was asked; the message says what and why."""
+
+
+class Conflict(ClusterError):
+    """The object is not the one that was read: read it again."""
+
+
+class Exists(Conflict):
+    """An object of that name is already there."""
+
+
+class Gone(ClusterError):
+    """There is no such object."""
+
+
+class Forbidden(ClusterError):
+    """The API server forbids it."""
+
+
+class Unreachable(ClusterError):
+    """The API server did not answer; a write may or may not have happened."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where the API server is and who we are there."""
+
+    url: str
+    token_file: Path
+    """Read anew for each request: a projected token is replaced while the pod runs."""
+    ca_file: Path | None
+
+    @staticmethod
+    def of_pod(environment: Mapping[str, str]) -> "Connection":
+        """Find the pod's own ServiceAccount and API server.
+
+        https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
+        """
+        folder = Path(environment.get("TIPHYS_SERVICE_ACCOUNT_DIR") or _DEFAULT_ACCOUNT)
+        url = environment.get("TIPHYS_KUBERNETES_URL", "")
+        if not url:
+            host = environment.get("KUBERNETES_SERVICE_HOST", "kubernetes.default.svc")
+            host = f"[{host}]" if ":" in host else host
+            url = f"https://{host}:{environment.get('KUBERNETES_SERVICE_PORT', '443')}"
+        ca = folder / "ca.crt"
+        return Connection(url.rstrip("/"), folder / "token", ca if ca.exists() else None)
+
+
+class Cluster:
+    """The Kubernetes API as one run of one action sees it."""
+
+    def __init__(self, connection: Connection, digest: str) -> None:
+        self._connection = connection
+        self._manager = f"tiphys-{digest}"
+        ca = connection.ca_file
+        self._pool = urllib3.PoolManager(
+            cert_reqs="CERT_REQUIRED", ca_certs=os.fspath(ca) if ca else None, retries=False
+        )
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object:
+        """Read one object; raises `Gone` when there is none."""
+        return self._ask("GET", _path(api_version, kind, namespace, name))
+
+    def list(self, api_version: str, kind: str, namespace: str) -> Sequence[Object]:
+        """List the objects of a namespace."""
+        answer = self._ask("GET", _path(api_version, kind, namespace))
+        return cast("Sequence[Object]", answer.get("items") or [])
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def create_event(self, event: Object) -> None:
+        """Create an Event in its namespace; raises `Exists` when its name is taken."""
+        namespace = str(cast("dict[str, Json]", event["metadata"])["namespace"])
+        self._ask("POST", _path("v1", "Event", namespace), body=event, manager=self._manager)
+
+    def delete_pod(self, namespace: str, name: str, uid: str) -> None:
+        """Delete exactly this pod, gracefully; raises `Conflict` when the name has a new uid."""
+        options: Json = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": uid},
+        }
+        self._ask("DELETE", _path("v1", "Pod", namespace, name), body=options)
+
+    def patch_deployment(self, deployment: Object, operations: Sequence[Json]) -> None:
+        """Apply a JSON patch to exactly the Deployment that was read, or raise `Conflict`.
+
+        The test of its resourceVersion covers every old value and every mark in it.
+        """
+        meta = cast("dict[str, str]", deployment["metadata"])
+        tests: list[Json] = [
+            {"op": "test", "path": "/metadata/uid", "value": meta["uid"]},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
+        ]
+        place = _path("apps/v1", "Deployment", meta["namespace"], meta["name"])
+        self._ask("PATCH", place, body=[*tests, *operations], manager=self._manager)
+
+    def put_scale(self, workload: Object, replicas: int, *, undone: bool) -> None:
+        """Set the replicas of exactly the workload that was read, or raise `Conflict`.
+
+        The field manager is the mark: only a subresource may be written. PUT, since a merge patch
+        of a custom resource's `/scale` ignores a wrong uid.
+        """
+        meta = cast("dict[str, str]", workload["metadata"])
+        fence = {key: meta[key] for key in ("name", "namespace", "uid", "resourceVersion")}
+        scale: Json = {
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": {**fence},
+            "spec": {"replicas": replicas},
+        }
+        kind = str(workload["kind"])
+        place = _path("apps/v1", kind, meta["namespace"], meta["name"]) + "/scale"
+        manager = f"{self._manager}.undone" if undone else self._manager
+        self._ask("PUT", place, body=scale, manager=manager)
+
+    # --- the wire -------------------------------------------------------------------------------
+
+    def _ask(
+        self, method: str, path: str, *, body: Json | Object = None, manager: str = ""
+    ) -> Object:
+        what = f"{method} {path}"
+        query = f"?fieldManager={quote(manager)}" if manager else ""
+        kind = "application/json-patch+json" if method == "PATCH" else "application/json"
+        try:
+            token = self._connection.token_file.read_text().strip()
+            answer = self._pool.request(
+                method,
+                f"{self._connection.url}{path}{query}",
+                body=None if body is None else json.dumps(body).encode(),
+                headers={
+                    "Authorization": f"Bearer {token}",
+                    "Accept": "application/json",
+                    "Content-Type": kind,
+                },
+                timeout=urllib3.Timeout(total=REQUEST_SECONDS),
+                redirect=False,
+                preload_content=False,
+            )
+            data = answer.read(MAX_ANSWER + 1)
+            answer.release_conn()
+        except OSError as error:
+            raise Unreachable(f"{what}: no ServiceAccount token: {error.strerror}") from error
+        except urllib3.exceptions.HTTPError as error:
+            raise Unreachable(f"{what}: {type(error).__name__}") from error
+        return _judge(what, method, answer.status, data)
+
+
+def _judge(what: str, method: str, status: int, data: bytes) -> Object:
+    try:
+        found: Any = json.loads(data) if len(data) <= MAX_ANSWER else None
+    except ValueError:
+        found = None
+    if status < 300 and isinstance(found, dict):
+        return cast("Object", found)
+    told = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    message = f"{what}: {status} {str(told.get('message') or 'without a reason')[:300]}"
+    if status == 409:
+        raise Exists(message) if told.get("reason") == "AlreadyExists" else Conflict(message)
+    if status == 422 and method == "PATCH":  # a JSON patch whose test failed
+        raise Conflict(message)
+    if status in {404, 410}:
+        raise Gone(message)
+    if status in {401, 403}:
+        raise Forbidden(message)
+    if status < 300 or status in {408, 429} or status >= 500:
+        raise Unreachable(message)
+    raise ClusterError(message)
+
+
+def _path(api_version: str, kind: str, namespace: str, name: str = "") -> str:
+    root = f"/api/{api_version}" if api_version == "v1" else f"/apis/{api_version}"
+    item = f"/{quote(name, safe='')}" if name else ""
+    return f"{root}/namespaces/{quote(namespace, safe='')}/{_PLURALS[kind]}{item}"

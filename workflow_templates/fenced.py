@@ -1,0 +1,201 @@
+"""Acting and undoing on an object that keeps its identity: look, claim, write with a fence, look.
+
+Invariants: nothing is written unless the object just read is the plan's, bears no other run's
+unfinished mark and `notAfter` has not passed; nothing is undone unless the mark says that this run
+wrote it and the value is still the one it left.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tiphys.policies.model import Change, Json, Object, Plan
+from tiphys.workflow_templates import mark
+from tiphys.workflow_templates.action import (
+    Deadlines,
+    NotApplicableError,
+    Report,
+    Result,
+    Run,
+)
+from tiphys.workflow_templates.cluster import (
+    REQUEST_SECONDS,
+    ClusterError,
+    Conflict,
+    Gone,
+    Unreachable,
+)
+from tiphys.workflow_templates.mark import Standing, Trace
+from tiphys.workflow_templates.pointers import at, equal
+from tiphys.workflow_templates.workloads import caught_up
+
+PAUSE_SECONDS = 0.3
+LONGEST_HOLD = 15
+"""Seconds that put-back values must last to count as back, unless the plan's hold is shorter."""
+Values = Sequence[tuple[str, Json, Json]]
+"""(pointer, what is there, what will be there)."""
+
+
+@dataclass(frozen=True)
+class Fenced:
+    """One target under one run."""
+
+    run: Run
+    deadlines: Deadlines
+    read: Callable[[], Object]
+    mark_of: Callable[[Object], str]
+    write: Callable[[Object, Values, Trace], None]
+    """Write exactly over the object that was read, and leave the mark; or raise `Conflict`."""
+
+    # --- before -------------------------------------------------------------------------------
+
+    def look(self, planned: Callable[[Object], str | None]) -> Object | Report:
+        """Give the target when it may be written now, else why not; `planned` names a deviation."""
+        run, wanted = self.run, self.run.plan.target
+        try:
+            target = self.read()
+        except Gone:
+            return refused(f"{wanted} is gone")
+        uid = at(target, "/metadata/uid")
+        if uid != wanted.uid:
+            return refused(f"{wanted} is another object of that name", uid=uid)
+        stands = mark.standing(run, target, self.mark_of(target))
+        observed = {"mark": self.mark_of(target), "values": self._values(target)}
+        if stands is Standing.OURS:
+            return Report(Result.ALREADY_DONE, "this run has done it before", observed)
+        if stands is Standing.ANOTHERS:
+            return refused("another run has not finished with this target", **observed)
+        if stands is Standing.LOST:
+            return refused("somebody changed the target since this run claimed it", **observed)
+        if stands is Standing.UNDONE or mark.found(run, run.digest, Trace.UNDONE):
+            return refused("this run was undone; it does not act again", **observed)
+        if run.now() >= run.not_after:
+            return refused("notAfter has passed", **observed)
+        deviation = planned(target)
+        return refused(deviation, **observed) if deviation else target
+
+    # --- acting -------------------------------------------------------------------------------
+
+    def act(self, planned: Callable[[Object], str | None]) -> Report:
+        """Write the plan's values once; read again after each conflict or missing answer."""
+        run = self.run
+        intended = [(c.path, c.present, c.intended) for c in run.plan.changes]
+        until = run.now() + timedelta(seconds=self.deadlines.act)
+        while run.now() < until:
+            target = self.look(planned)
+            if isinstance(target, Report):
+                return target
+            if not mark.claim(run, target):
+                return refused("rollback of this run has begun")
+            try:
+                self.write(target, intended, Trace.ACT)
+            except (Conflict, Unreachable):
+                run.sleep(PAUSE_SECONDS)
+                continue
+            mark.tell(run, "Acted", f"tiphys-{run.digest}: {run.plan.action}")
+            return Report(Result.ACTED, f"changed {_names(intended)}", {"values": intended})
+        return Report(Result.CRASHED, "the target could not be written in time", {})
+
+    # --- undoing ------------------------------------------------------------------------------
+
+    def rollback(self) -> Report:
+        """Put the plan's values back if this run changed them, and see that they last."""
+        run = self.run
+        mark.close_door(run)
+        claimed = mark.found(run, run.digest, Trace.ACT)
+        # An act that passed the door just before may still have one request under way.
+        settled = run.now() + timedelta(seconds=REQUEST_SECONDS + 1 if claimed else 0)
+        until = run.now() + timedelta(seconds=self.deadlines.rollback)
+        while run.now() < until:
+            target = self._ours()
+            stands = target and mark.standing(run, target, self.mark_of(target))
+            if stands in {Standing.UNTOUCHED, Standing.ANOTHERS} or not (target or claimed):
+                if run.now() >= settled:
+                    return Report(Result.NOTHING_CHANGED, "this run changed nothing", {})
+                run.sleep(PAUSE_SECONDS)
+                continue
+            if target is None or stands is Standing.LOST:
+                return Report(Result.NOT_OURS, "somebody else changed or deleted the target", {})
+            if not self._has(target, intended=stands is Standing.OURS):
+                observed = {"values": self._values(target)}
+                return Report(Result.NOT_OURS, "somebody else changed the values since", observed)
+            if stands is Standing.UNDONE:
+                return self._hold(until)
+            try:
+                back = [(c.path, c.intended, c.present) for c in run.plan.changes]
+                self.write(target, back, Trace.UNDONE)
+            except (Conflict, Unreachable):
+                run.sleep(PAUSE_SECONDS)
+                continue
+            except ClusterError as error:
+                return Report(Result.NOT_UNDONE, f"cannot put the values back: {error}", {})
+            mark.tell(run, "Undid", f"tiphys-{run.digest}: put back {_names(back)}")
+            return self._hold(until)
+        return Report(Result.NOT_UNDONE, "the values could not be put back in time", {})
+
+    def holds_intended(self, target: Object) -> bool:
+        """Say whether every value is the one that act left."""
+        return self._has(target, intended=True)
+
+    def _hold(self, until: datetime) -> Report:
+        run = self.run
+        hold = timedelta(seconds=min(run.plan.check.hold_seconds, LONGEST_HOLD))
+        since: datetime | None = None
+        while run.now() < until + hold:
+            try:
+                target = self._ours()
+            except Unreachable:
+                run.sleep(PAUSE_SECONDS)
+                continue
+            if target is None or not self._has(target, intended=False):
+                observed = {"values": target and self._values(target)}
+                return Report(Result.NOT_UNDONE, "the values did not stay as put back", observed)
+            if caught_up(target):
+                since = since or run.now()
+                if run.now() - since >= hold:
+                    observed = {"values": self._values(target)}
+                    return Report(Result.UNDONE, "the plan's values are back and stay", observed)
+            run.sleep(PAUSE_SECONDS)
+        return Report(Result.NOT_UNDONE, "the controller did not take the values up in time", {})
+
+    def _ours(self) -> Object | None:
+        try:
+            target = self.read()
+        except Gone:
+            return None
+        return target if at(target, "/metadata/uid") == self.run.plan.target.uid else None
+
+    def _has(self, target: Object, *, intended: bool) -> bool:
+        return all(
+            equal(at(target, c.path), c.intended if intended else c.present)
+            for c in self.run.plan.changes
+        )
+
+    def _values(self, target: Object) -> dict[str, object]:
+        return {c.path: at(target, c.path) for c in self.run.plan.changes}
+
+
+def refused(why: str, **observed: object) -> Report:
+    """Answer that nothing was done, and why."""
+    return Report(Result.REFUSED, why, observed)
+
+
+def deviation(plan: Plan, plan_now: Callable[[], Sequence[Change]]) -> str | None:
+    """Plan again and say where that differs from the plan, or None."""
+    try:
+        now = plan_now()
+    except NotApplicableError as error:
+        return str(error)
+    if equal([c.model_dump() for c in now], [c.model_dump() for c in plan.changes]):
+        return None
+    old = {c.path: c for c in plan.changes}
+    moved = [c.path for c in now if c != old.get(c.path)] or sorted(old.keys() - {*_paths(now)})
+    return f"the target is not as planned: {', '.join(moved[:5]) or 'the changes differ'}"
+
+
+def _paths(changes: Sequence[Change]) -> Sequence[str]:
+    return [change.path for change in changes]
+
+
+def _names(values: Values) -> str:
+    return ", ".join(pointer for pointer, _, _ in values[:5])
