@@ -124,3 +124,19 @@ def set_defaults(obj: Obj) -> None:
     if isinstance(pod, dict) and "containers" in pod:
         pod.setdefault("restartPolicy", "Always")
         pod.setdefault("terminationGracePeriodSeconds", 30)
+
+
+def complaint(obj: Obj) -> str:
+    """Say what is wrong with the object's spec, or nothing."""
+    spec = obj.get("spec") or {}
+    if obj["kind"] == "Pod" and not spec.get("containers"):
+        return "spec.containers: Required value"
+    if obj["kind"] not in {"Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"}:
+        return ""
+    labels = spec.get("template", {}).get("metadata", {}).get("labels") or {}
+    wanted = spec.get("selector", {}).get("matchLabels") or {}
+    if not wanted or not wanted.items() <= labels.items():
+        return "spec.template.metadata.labels: Invalid value: `selector` does not match"
+    if not spec["template"].get("spec", {}).get("containers"):
+        return "spec.template.spec.containers: Required value"
+    return ""

@@ -15,7 +15,7 @@ from uuid import uuid4
 from tiphys.sandbox.api_error import ApiError, about, conflict, invalid, not_found
 from tiphys.sandbox.managed_fields import Writer, track
 from tiphys.sandbox.patches import PatchType, apply
-from tiphys.sandbox.resources import BY_KIND, Obj, Resource, clone, set_defaults
+from tiphys.sandbox.resources import BY_KIND, Obj, Resource, clone, complaint, set_defaults
 from tiphys.sandbox.scale import scale_of
 from tiphys.sandbox.selectors import matcher
 
@@ -280,6 +280,8 @@ class Store:
 
     def _commit(self, resource: Resource, old: Obj | None, new: Obj, how: Write) -> Obj:
         set_defaults(new)
+        if why := complaint(new):
+            raise invalid(resource, new["metadata"]["name"], why)
         subresource = how.get("subresource", "")
         operation = "UPDATE" if old else "CREATE"
         user = how.get("user", "")

@@ -1,0 +1,79 @@
+"""The scheduler: which node a pod goes to, or why none takes it."""
+
+import re
+from collections import Counter, defaultdict
+
+from tiphys.sandbox.resources import Obj
+from tiphys.sandbox.store import Store
+
+_UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
+    f"{letter}i": 1024.0 ** (power + 1) for power, letter in enumerate("KMGT")
+}
+
+
+def quantity(text: str | float) -> float:
+    """Read a Kubernetes quantity such as 500m, 2 or 1Gi."""
+    found = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", str(text))
+    return float(found[1]) * _UNITS[found[2]] if found else 0.0
+
+
+def requests(*pods: Obj) -> dict[str, float]:
+    """Sum what the pods' containers ask for, by resource."""
+    total: dict[str, float] = defaultdict(float)
+    for container in (each for pod in pods for each in pod["spec"]["containers"]):
+        resources = container.get("resources") or {}
+        asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+        for name, value in asked.items():
+            total[name] += quantity(value)
+    return total
+
+
+def choose(store: Store, pod: Obj) -> tuple[str, str]:
+    """Give (node, "") or ("", why no node takes the pod); the emptiest node wins."""
+    nodes = store.list("Node")
+    placed = [
+        p for p in store.list("Pod") if p.get("status", {}).get("phase") in {"Pending", "Running"}
+    ]
+    reasons: Counter[str] = Counter()
+    fitting: list[tuple[int, str]] = []
+    for node in nodes:
+        name = node["metadata"]["name"]
+        here = [p for p in placed if p["spec"].get("nodeName") == name]
+        if reason := _refusal(node, pod, here):
+            reasons[reason] += 1
+        else:
+            fitting.append((len(here), name))
+    if fitting:
+        return min(fitting)[1], ""
+    told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    return "", f"0/{len(nodes)} nodes are available: {told or 'no nodes'}."
+
+
+def _refusal(node: Obj, pod: Obj, here: list[Obj]) -> str:
+    spec, labels = node.get("spec") or {}, node["metadata"].get("labels") or {}
+    if spec.get("unschedulable"):
+        return "node(s) were unschedulable"
+    conditions = node.get("status", {}).get("conditions") or []
+    if any(c["type"] == "Ready" and c["status"] != "True" for c in conditions):
+        return "node(s) had untolerated taint(s)"
+    for taint in spec.get("taints") or []:
+        if taint["effect"] != "PreferNoSchedule" and not _tolerated(pod, taint):
+            return "node(s) had untolerated taint(s)"
+    if not (pod["spec"].get("nodeSelector") or {}).items() <= labels.items():
+        return "node(s) didn't match Pod's node affinity/selector"
+    room = node.get("status", {}).get("allocatable") or {}
+    used = requests(*here)
+    for name, asked in requests(pod).items():
+        # A node that does not tell its CPUs or memory has enough; GPUs must be told.
+        if (name in room or "/" in name) and used[name] + asked > quantity(room.get(name, 0)):
+            return f"Insufficient {name}"
+    return ""
+
+
+def _tolerated(pod: Obj, taint: Obj) -> bool:
+    return any(
+        t.get("key") in {None, taint["key"]}
+        and (t.get("operator") == "Exists" or t.get("value", "") == taint.get("value", ""))
+        and t.get("effect") in {None, "", taint["effect"]}
+        for t in pod["spec"].get("tolerations") or []
+    )
