@@ -112,7 +112,7 @@ def compile_expression(
     try:
         program = cel.compile(source)
     except Exception as error:
-        why = " ".join(str(error).split("ERROR:")[-1].split())[:200]
+        why = _cause(error)
         raise ExpressionInvalidError(f"{where}: `{source}` is no CEL expression: {why}") from error
     usage = read_usage(source)
     for problem in (*_unknown_calls(usage), *_unknown_paths(usage, known)):
@@ -123,6 +123,12 @@ def compile_expression(
             f"{MAX_MACRO_NESTING} may be"
         )
     return Expression(source, where, program)
+
+
+def _cause(error: Exception) -> str:
+    """Keep the place and the fault of the parser's message, not its drawing of the source."""
+    text = " ".join(str(error).split("ERROR: <input>:")[-1].split(" expecting ")[0].split())
+    return text.split(" | ")[0][:200]
 
 
 def _unknown_calls(usage: Usage) -> list[str]:

@@ -27,6 +27,18 @@ from tiphys.policies.rule import Rule, RuleName
 FORMAT: Final = "tiphys/policy/v1"
 MAX_CUSTOM: Final = 200
 
+_WORDING: Final = {
+    "Input should be a valid integer": "expected a whole number",
+    "Input should be a valid number": "expected a number",
+    "Input should be a valid string": "expected text",
+    "Input should be an object": "expected keys and values",
+    "Input should be less": "expected a number less",
+    "Input should be greater": "expected a number greater",
+    "Input should be": "expected",
+    "String should match pattern": "expected text that matches",
+}
+"""pydantic's sentences in ours; the first that fits counts."""
+
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
@@ -75,7 +87,8 @@ def load(path: Path | Traversable, *, actions: Collection[str] | None = None) ->
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise PolicyUnreadableError([f"{name}: is not UTF-8 text"]) from error
+        line = data[: error.start].count(b"\n") + 1
+        raise PolicyUnreadableError([f"{name}:{line}: is not UTF-8 text"]) from error
     return parse(text, name, actions=actions)
 
 
@@ -201,7 +214,9 @@ def _sentence(problem: dict[str, Any]) -> str:
         return "is missing"
     if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         return "there is no such key"
-    expected = str(problem["msg"]).replace("Input should be", "expected")
+    expected = str(problem["msg"])
+    for theirs, ours in _WORDING.items():
+        expected = expected.replace(theirs, ours)
     got = json.dumps(problem["input"], ensure_ascii=False, default=str)
     return f"{expected}, not {got if len(got) <= 60 else got[:57] + '...'}"
 
