@@ -81,8 +81,8 @@ def _newest(
     wanted = {**notes, REVISION: str(revision)}
     if not wanted.items() <= (present["metadata"].get("annotations") or {}).items():
         present = _annotate(store, present, wanted)
-    if (meta.get("annotations") or {}).get(REVISION) != str(revision):
-        _annotate(store, deployment, {REVISION: str(revision)})
+    # Kept with the status, in place, so that it is no new generation.
+    meta["annotations"] = {**(meta.get("annotations") or {}), REVISION: str(revision)}
     return present, found
 
 
@@ -197,15 +197,12 @@ def _write_status(
     complete = progressing["reason"] == "NewReplicaSetAvailable"
     # An absent count is zero, as in the real API's JSON.
     status = {key: value for key, value in status.items() if value != 0}
-    body = {"kind": "Deployment", "metadata": _place(meta), "status": status}
+    kept = {key: meta[key] for key in ("name", "namespace", "annotations") if key in meta}
+    body = {"kind": "Deployment", "metadata": kept, "status": status}
     store.update(body, manager=MANAGER, subresource="status")
     if complete:
         _forget_old(store, deployment, [each for each in sets if each is not new])
     return again
-
-
-def _place(meta: Obj) -> Obj:
-    return {"name": meta["name"], "namespace": meta["namespace"]}
 
 
 def condition(before: Obj, named: tuple[str, bool], reason: str, message: str) -> Obj:

@@ -264,6 +264,9 @@ class Store:
                 new["spec"]["replicas"] = replicas
             else:
                 new["status"] = clone(body.get("status", {}))
+                if resource.kind == "Deployment" and "annotations" in meta:
+                    # So that its controller notes the revision without a new generation.
+                    new["metadata"]["annotations"] = clone(meta["annotations"])
         else:
             new = clone(body)
             if "status" in resource.subresources:
@@ -290,11 +293,8 @@ class Store:
         )
         if old is not None and new == old:
             return clone(old)
-        if (
-            old is not None
-            and resource.has_generation
-            and _specified(resource, old) != _specified(resource, new)
-        ):
+        counted = resource.has_generation and subresource != "status"
+        if old is not None and counted and _specified(resource, old) != _specified(resource, new):
             new["metadata"]["generation"] = old["metadata"]["generation"] + 1
         writer = Writer(how.get("manager") or "sandbox", resource.api_version, subresource)
         new["metadata"]["managedFields"] = track(old, new, writer, timestamp())
