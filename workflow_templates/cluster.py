@@ -196,8 +196,9 @@ def _judge(what: str, method: str, status: int, data: bytes) -> Object:
     message = f"{what}: {status} {str(told.get('message') or 'without a reason')[:300]}"
     if status == 409:
         raise Exists(message) if told.get("reason") == "AlreadyExists" else Conflict(message)
-    if status == 422 and method == "PATCH":  # a JSON patch whose test failed
-        raise Conflict(message)
+    if status == 422 and method == "PATCH":
+        # A JSON patch whose test failed; the answer may quote values and does not say which test.
+        raise Conflict(f"{what}: 422, the patch does not apply")
     if status in {404, 410}:
         raise Gone(message)
     if status in {401, 403}:

@@ -93,7 +93,7 @@ class Fenced:
                 run.sleep(PAUSE_SECONDS)
                 continue
             mark.tell(run, "Acted", f"tiphys-{run.digest}: {run.plan.action}")
-            return Report(Result.ACTED, f"changed {_names(intended)}", {"values": intended})
+            return Report(Result.ACTED, f"changed {_names(intended)}", {})
         return Report(Result.CRASHED, "the target could not be written in time", {})
 
     # --- undoing ------------------------------------------------------------------------------
@@ -172,7 +172,17 @@ class Fenced:
         )
 
     def _values(self, target: Object) -> dict[str, object]:
-        return {c.path: at(target, c.path) for c in self.run.plan.changes}
+        """Say where the values stand, in words: a pod template's variables may hold secrets."""
+        words: dict[str, object] = {}
+        for change in self.run.plan.changes:
+            value = at(target, change.path)
+            if isinstance(value, int):
+                words[change.path] = value
+            elif equal(value, change.present):
+                words[change.path] = "as before the run"
+            else:
+                words[change.path] = "as intended" if equal(value, change.intended) else "other"
+        return words
 
 
 def refused(why: str, **observed: object) -> Report:
