@@ -167,8 +167,9 @@ class AlertingState:
             annotations = {k: expand(v, given, value) for k, v in self.rule.annotations.items()}
             key = key_of(labels)
             if key in found:
-                raise QueryError("vector contains metrics with the same labelset after applying"
-                                 " alert labels")
+                raise QueryError(
+                    "vector contains metrics with the same labelset after applying alert labels"
+                )
             found[key] = ActiveAlert(labels, annotations, value, active_at=at)
         return found
 
