@@ -75,6 +75,10 @@ class Notebook:
         self.unseen: list[str] = []
         """What a source did not answer and the decision must not do without."""
 
+    def now(self) -> datetime:
+        """Give the time."""
+        return self._clock()
+
     async def ask(
         self,
         source: Source,
@@ -98,6 +102,12 @@ class Notebook:
         found = make_evidence(source, question, self._clock(), (answer, summary))
         self.evidence.append(found)
         return found
+
+    def refuse(self, question: str, why: str) -> None:
+        """Write down a question whose answer cannot be used."""
+        told = (why, f"no usable answer: {why}")
+        found = make_evidence(Source.KUBERNETES, question, self._clock(), told, ok=False)
+        self.evidence.append(found)
 
     def note(self, sentence: str) -> None:
         """Add a finding."""

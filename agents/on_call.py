@@ -27,6 +27,7 @@ from tiphys.agents.promql import (
     same_series,
     what_it_reads,
 )
+from tiphys.agents.resolver import names_a_pod
 from tiphys.agents.state import State, written
 from tiphys.policies.model import Alert, AlertFacts, AlertStatus, Check, Json, Severity, Source
 
@@ -81,15 +82,27 @@ def rule_of(alert: Alert, rules: Sequence[AlertRule]) -> AlertRule | None:
     return next((r for r in named if agrees(r)), named[0] if len(named) == 1 else None)
 
 
-def check_of(alert: Alert, rule: AlertRule | None, expression: str) -> Check:
-    """Say how verify asks whether this alert is over."""
-    if not expression:
+def belongs(series: Mapping[str, str], check: Check) -> bool:
+    """Tell whether a series of the expression is the incident's, as verify does."""
+    if not check.labels and not check.pod_prefix:
+        return True
+    if check.labels and all(series.get(key) == value for key, value in check.labels.items()):
+        return True
+    same_place = series.get("namespace") == check.labels.get("namespace")
+    prefix = check.pod_prefix
+    return bool(prefix) and same_place and series.get("pod", "").startswith(prefix)
+
+
+def check_of(truth: Truth) -> Check:
+    """Say how verify asks whether this alert is over; the pods' prefix is not known yet."""
+    if not truth.expression or not truth.samples:
         return Check()
-    interval = rule.interval_seconds if rule else 30.0
+    interval = truth.rule.interval_seconds if truth.rule else 30.0
+    labels, series = truth.alert.labels, truth.samples[0].labels
     return Check(
-        query=expression,
-        labels=lasting_labels(alert.labels, rule.labels if rule else ()),
-        settle_seconds=round(longest_range(expression) + 2 * interval),
+        query=truth.expression,
+        labels=lasting_labels(labels, series, about_pod=names_a_pod({**labels})),
+        settle_seconds=round(longest_range(truth.expression) + 2 * interval),
     )
 
 
@@ -165,6 +178,12 @@ class OnCall:
             lambda facts: (facts.model_dump(mode="json"), _in_words(facts)),
         )
 
+    async def still_true(self, check: Check, book: Notebook) -> bool:
+        """Ask whether a proposal's alert is still true; true where there is nothing to ask."""
+        if self._metrics is None or not check.query:
+            return True
+        return any(belongs(s.labels, check) for s in await self._evaluate(check.query, book))
+
     async def _truths(self, case: Case, book: Notebook) -> list[Truth] | None:
         if self._metrics is None:
             return None
@@ -198,9 +217,7 @@ class OnCall:
         true = [t for t in truths if t.samples]
         if true:
             first = true[0]
-            state["check"] = check_of(first.alert, first.rule, first.expression).model_dump(
-                mode="json"
-            )
+            state["check"] = check_of(first).model_dump(mode="json")
             told: dict[str, Any] = {
                 "labels": dict(first.alert.labels),
                 "name": first.alert.name,

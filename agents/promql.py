@@ -9,9 +9,10 @@ from datetime import timedelta
 
 import promql_parser
 
-_VOLATILE = frozenset({"uid", "instance", "container_id", "id", "image", "image_id", "reason"})
-"""Labels that change when a pod is replaced, though the trouble is the same."""
-_OF_THE_POD = frozenset({"pod", "node", "host_ip", "pod_ip", "ip", "internal_ip", "endpoint"})
+_VOLATILE = frozenset({"uid", "instance", "container_id", "id", "image_id", "reason"})
+"""Labels that change while the trouble stays the same."""
+_OF_THE_EXPORTER = frozenset({"pod", "endpoint", "service"})
+"""Labels that say who told, where the alert is not about a pod."""
 _MATCHER = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -48,12 +49,15 @@ def same_series(series: Mapping[str, str], alert: Mapping[str, str]) -> bool:
     return not differing and (bool(shared) or not set(series) - {"__name__"})
 
 
-def lasting_labels(alert: Mapping[str, str], dropped: Iterable[str]) -> dict[str, str]:
-    """Give the labels by which the same trouble is known after a pod was replaced."""
-    gone = {"alertname", "severity", *dropped, *_VOLATILE}
-    if "pod" in alert:
-        gone |= _OF_THE_POD
-    return {k: v for k, v in alert.items() if k not in gone}
+def lasting_labels(
+    alert: Mapping[str, str], series: Mapping[str, str], *, about_pod: bool
+) -> dict[str, str]:
+    """Give the labels that single out the alert's own series among the expression's.
+
+    Only what the series itself bears: the rule's and the server's own labels are not on it.
+    """
+    gone = {"__name__", *_VOLATILE} | (set() if about_pod else _OF_THE_EXPORTER)
+    return {k: v for k, v in series.items() if k not in gone and alert.get(k) == v}
 
 
 def longest_range(expression: str) -> float:

@@ -5,7 +5,7 @@ different workloads lead to none.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tiphys.agents.notebook import Notebook
@@ -66,6 +66,14 @@ class Subjects:
     """Objects that the labels name and the cluster does not have."""
 
 
+def names_a_pod(labels: Mapping[str, Json]) -> bool:
+    """Tell whether an alert is about a pod.
+
+    Beside a workload's label, `pod` is that of the exporter which told of the workload.
+    """
+    return bool(labels.get("pod")) and not any(labels.get(label) for label in WORKLOADS)
+
+
 def _seen(what: str, thing: Object | None) -> tuple[Json, str]:
     if thing is None:
         return None, f"{what} does not exist"
@@ -120,7 +128,7 @@ class Resolver:
                 found.missing.append(f"{kind} {namespace}/{labels[label]}")
                 return None
             return await self.climb(Link(api_version, kind, thing))
-        if namespace and labels.get("pod"):
+        if namespace and names_a_pod({**labels}):
             return await self._from_pod(namespace, labels["pod"], found)
         if labels.get("node"):
             found.nodes.add(labels["node"])

@@ -245,12 +245,12 @@ def gpu_hours(pods: Sequence[Object], now: datetime) -> float:
 async def target_facts(
     cluster: ClusterReader,
     sight: Sight,
-    action: Action,
-    parameters: Parameters,
+    use: tuple[Action, Parameters],
     managed: bool,
     now: datetime,
 ) -> TargetFacts:
     """Fill the facts for one use of an action; raises `NotApplicableError`, `UnansweredError`."""
+    action, parameters = use
     related = {
         r.kind: await cluster.list(r.api_version, r.kind, sight.target.namespace)
         for r in action.reads

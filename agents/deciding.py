@@ -1,0 +1,241 @@
+"""From a reasoner's choice to the one Decision that may leave the graph.
+
+Invariants: a proposal names a catalogued action, valid parameters and a target that was resolved
+and read again here; whatever does not fit becomes an escalation that says why; an action that was
+tried on a target is not proposed for it again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from pydantic import ValidationError
+
+from tiphys.agents.findings import listing
+from tiphys.agents.notebook import Notebook, short
+from tiphys.agents.objects import dig, mapping, name_of
+from tiphys.agents.playbooks import tried
+from tiphys.agents.ports import (
+    Answer,
+    Case,
+    Choice,
+    ClusterReader,
+    Findings,
+    Reasoner,
+    ReasonerFailedError,
+    UnansweredError,
+)
+from tiphys.agents.resolver import Resolver, names_a_pod
+from tiphys.agents.state import State, case_from_json, evidence_of, sentences, written
+from tiphys.agents.target_facts import Sight, TargetGoneError, see, target_facts
+from tiphys.policies.model import (
+    Check,
+    DecidedBy,
+    Decision,
+    Escalate,
+    Json,
+    NoAction,
+    Proposal,
+    Source,
+    Target,
+    TargetFacts,
+)
+from tiphys.workflow_templates.action import Action, NotApplicableError, Parameters
+from tiphys.workflow_templates.catalogue import UnknownActionError, find
+
+BY_ON_CALL: Final = DecidedBy(reasoner="playbooks", playbook="on-call", playbook_version="1")
+
+
+class ChoiceRefusedError(Exception):
+    """The choice cannot become a proposal; the message says why."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A choice that fits: everything of a proposal but the words."""
+
+    action: Action
+    parameters: Parameters
+    sight: Sight
+    facts: TargetFacts
+
+
+def findings_of(state: State) -> Findings:
+    """Give a reasoner what it decides on."""
+    case = case_from_json(state.get("case", {}))
+    last = case.attempts[-1] if case.attempts else None
+    attempts: dict[str, Json] = {
+        "count": len(case.attempts),
+        "last_action": last.action if last else "",
+        "last_outcome": last.outcome.value if last else "",
+    }
+    roles = state.get("targets", {})
+    return Findings(
+        case=case,
+        facts={**state.get("facts", {}), "attempts": attempts},
+        targets={role: Target.model_validate(t) for role, t in roles.items()},
+        evidence=evidence_of(state),
+    )
+
+
+class Decider:
+    """Asks the reasoner and checks its answer; its `look` is the graph's last node."""
+
+    def __init__(
+        self,
+        cluster: ClusterReader,
+        reasoner: Reasoner,
+        clock: Callable[[], datetime],
+        hold_seconds: int,
+    ) -> None:
+        self._cluster = cluster
+        self._reasoner = reasoner
+        self._clock = clock
+        self._hold = hold_seconds
+
+    async def look(self, state: State) -> State:
+        """Give the decision, and the target's facts with a proposal."""
+        book = Notebook(self._clock)
+        facts: TargetFacts | None = None
+        decision = self._without_asking(state)
+        if decision is None:
+            decision, facts = await self._ask(state, book)
+        result = State(
+            decision=decision.model_dump(mode="json"),
+            target_facts=facts.model_dump(mode="json") if facts else None,
+        )
+        result.update(written("decide", book))
+        return result
+
+    def _without_asking(self, state: State) -> Decision | None:
+        evidence = tuple(e.id for e in evidence_of(state))
+        verdict = state.get("verdict")
+        if verdict:
+            reason = str(verdict["reason"])
+            if verdict["answer"] == "no_action":
+                return NoAction(reason=reason, evidence=evidence, decided_by=BY_ON_CALL)
+            return Escalate(reason=reason, evidence=evidence, decided_by=BY_ON_CALL)
+        unseen = sentences(state.get("unseen", {}))
+        if unseen:
+            reason = f"not everything could be seen, so nothing is proposed: {'; '.join(unseen)}"
+            return Escalate(reason=short(reason, 1_500), evidence=evidence, decided_by=BY_ON_CALL)
+        return None
+
+    async def _ask(self, state: State, book: Notebook) -> tuple[Decision, TargetFacts | None]:
+        findings = findings_of(state)
+        known = [e.id for e in findings.evidence if e.ok]
+        try:
+            choice = await self._reasoner.decide(findings)
+        except ReasonerFailedError as error:
+            reason = f"no reasoner has an answer: {error}"
+            return Escalate(reason=reason, evidence=(*known,), decided_by=BY_ON_CALL), None
+        cited = tuple(dict.fromkeys(e for e in choice.evidence if e in known)) or (*known,)
+        if choice.answer is Answer.NOTHING:
+            return NoAction(
+                reason=choice.reason, evidence=cited, decided_by=choice.decided_by
+            ), None
+        if choice.answer is Answer.ESCALATE:
+            return Escalate(
+                reason=choice.reason, evidence=cited, decided_by=choice.decided_by
+            ), None
+        try:
+            planned = await self._plan(choice, findings, book)
+        except (ChoiceRefusedError, UnansweredError) as error:
+            wanted = f"{choice.action} on the {choice.target}: {choice.reason}"
+            reason = short(f"{error} (wanted: {wanted})", 1_500)
+            return Escalate(reason=reason, evidence=cited, decided_by=choice.decided_by), None
+        seen = tuple(e.id for e in book.evidence if e.ok)
+        check = self._check(state, planned.sight)
+        return _proposal(choice, planned, check, (*cited, *seen)), planned.facts
+
+    async def _plan(self, choice: Choice, findings: Findings, book: Notebook) -> Planned:
+        target = findings.targets.get(choice.target)
+        if target is None:
+            raise ChoiceRefusedError(_no_target(choice.target, findings))
+        _refuse_again(choice.action, target, findings.case)
+        try:
+            return await plan(
+                self._cluster, (choice.action, choice.parameters), target, findings.case, book
+            )
+        except (NotApplicableError, TargetGoneError) as error:
+            raise ChoiceRefusedError(f"{choice.action} cannot be done: {error}") from error
+
+    def _check(self, state: State, sight: Sight) -> Check:
+        check = Check.model_validate(state.get("check") or {})
+        alert = mapping(state.get("facts", {}), "alert", "labels")
+        on_pods = bool(check.query) and names_a_pod(alert) and sight.workload.kind != "Pod"
+        prefix = f"{name_of(sight.workload.thing)}-" if on_pods else ""
+        return check.model_copy(update={"pod_prefix": prefix, "hold_seconds": self._hold})
+
+
+async def plan(
+    cluster: ClusterReader,
+    wanted: tuple[str, object],
+    target: Target,
+    case: Case,
+    book: Notebook,
+) -> Planned:
+    """Read the target and plan one use of an action; `wanted` is its name and parameters.
+
+    Raises `ChoiceRefusedError`, `NotApplicableError`, `TargetGoneError`, `UnansweredError`.
+    """
+    name, given = wanted
+    try:
+        action = find(name)
+        parameters = action.parameters.model_validate(given)
+    except UnknownActionError as error:
+        raise ChoiceRefusedError(str(error)) from error
+    except ValidationError as error:
+        why = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ChoiceRefusedError(f"the parameters do not fit {name}: {why}") from error
+    if (target.api_version, target.kind) not in action.kinds:
+        raise ChoiceRefusedError(f"{name} does not work on a {target.kind}")
+    sight = await see(cluster, Resolver(cluster, book), target)
+    facts = await target_facts(cluster, sight, (action, parameters), case.managed, book.now())
+    book.write(
+        Source.KUBERNETES,
+        f"what {name} would change on {target}",
+        [change.model_dump(mode="json") for change in facts.changes],
+        f"{name} would change {len(facts.changes)} fields of {target}",
+    )
+    return Planned(action, parameters, sight, facts)
+
+
+def _proposal(choice: Choice, planned: Planned, check: Check, evidence: Sequence[str]) -> Proposal:
+    action, thing = planned.action, planned.sight.thing
+    return Proposal(
+        action=action.name,
+        version=action.version,
+        target=planned.sight.target,
+        parameters=planned.parameters.model_dump(mode="json"),
+        changes=planned.facts.changes,
+        risk=action.risk(thing, planned.parameters),
+        reversible=action.reversible,
+        blast_radius=action.blast_radius(thing, planned.parameters),
+        undo=action.undo,
+        reason=choice.reason,
+        check=check,
+        evidence=tuple(dict.fromkeys(evidence)),
+        confidence=choice.confidence,
+        decided_by=choice.decided_by,
+    )
+
+
+def _no_target(role: str, findings: Findings) -> str:
+    resolution = findings.facts.get("resolution")
+    names = listing(dig(resolution, "candidates"))
+    if names:
+        return f"the alerts lead to several objects, so none is the target: {names}"
+    return f"no single {role} could be resolved from the alert's labels"
+
+
+def _refuse_again(action: str, target: Target, case: Case) -> None:
+    for attempt in case.attempts:
+        same = (attempt.target.kind, attempt.target.namespace, attempt.target.name) == (
+            target.kind,
+            target.namespace,
+            target.name,
+        )
+        if attempt.action == action and (same or attempt.target.uid == target.uid):
+            raise ChoiceRefusedError(f"{action} was tried on it before; {tried(case)}")

@@ -1,0 +1,241 @@
+"""Reads playbooks from YAML; a mistake is told with its file, line, key and what was expected.
+
+Every action, parameter name, fact path and placeholder is checked when the file is read, so that
+none of them can fail for the first time at night.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, NoReturn
+
+import promql_parser
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from yaml.constructor import SafeConstructor
+
+from tiphys.agents.fact_list import FACTS
+from tiphys.policies.expressions import (
+    Expression,
+    ExpressionInvalidError,
+    compile_expression,
+)
+from tiphys.policies.model import ActionName, Json
+from tiphys.workflow_templates.catalogue import UnknownActionError, find
+
+Path_ = tuple[str | int, ...]
+PLACES: Final = ("namespace", "pod", "deployment", "statefulset", "daemonset", "node", "workload",
+                 "workload_pods", "job_name", "persistentvolumeclaim")  # fmt: skip
+"""What `{…}` may name in a query; `workload_pods` goes with `=~`, the others with `=`."""
+PLACE: Final = re.compile(r"\{(" + "|".join(PLACES) + r")\}")
+FACT: Final = re.compile(r"\{([a-z_]+(?:\.[a-zA-Z0-9_]+)+)\}")
+
+
+class PlaybookInvalidError(Exception):
+    """A playbook cannot be used; the message gives file, line, key and what was expected."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Match(_Part):
+    """Which alerts a playbook is for."""
+
+    alerts: tuple[str, ...] = ()
+    """Names, exactly."""
+    pattern: str = ""
+    """Or a regular expression that the whole name matches."""
+    labels: dict[str, str] = {}
+    """And labels with regular expressions that their whole values match."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Match":
+        if bool(self.alerts) == bool(self.pattern):
+            raise ValueError("either `alerts` or `pattern` is needed")
+        for written in (self.pattern, *self.labels.values()):
+            try:
+                re.compile(written)
+            except re.error as error:
+                raise ValueError(f"{written!r} is no regular expression: {error}") from None
+        return self
+
+
+class Gather(_Part):
+    """One more question for Prometheus; its greatest value becomes `gathered.<name>`."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")
+    query: str = Field(max_length=2_000)
+
+
+class Act(_Part):
+    """One action of the catalogue on one resolved target."""
+
+    action: ActionName
+    target: Literal["pod", "workload", "node"]
+    parameters: dict[str, Json] = {}
+    """Plain values, or `{cel: expression}`."""
+    reason: str = Field(min_length=1, max_length=1_000)
+    next: bool = False
+    """It may follow an earlier attempt that did not help."""
+
+
+class Answer(_Part):
+    """What to do where a condition holds; exactly one of `act`, `nothing`, `escalate`."""
+
+    when: str = "true"
+    act: Act | None = None
+    nothing: str | None = Field(default=None, min_length=1, max_length=1_000)
+    escalate: str | None = Field(default=None, min_length=1, max_length=1_000)
+
+    @model_validator(mode="after")
+    def _one(self) -> "Answer":
+        if sum(x is not None for x in (self.act, self.nothing, self.escalate)) != 1:
+            raise ValueError("exactly one of `act`, `nothing` and `escalate` is needed")
+        return self
+
+    @property
+    def words(self) -> str:
+        """The reason, whichever the answer is."""
+        return self.act.reason if self.act else (self.nothing or self.escalate or "")
+
+
+class Playbook(_Part):
+    """How one kind of alert is investigated and answered."""
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,80}$")
+    version: str = Field(pattern=r"^[0-9A-Za-z.-]{1,20}$")
+    match: Match
+    gather: tuple[Gather, ...] = ()
+    answers: tuple[Answer, ...] = Field(min_length=1)
+
+
+class Compiled:
+    """A playbook with its expressions ready to run."""
+
+    def __init__(self, book: Playbook, where: str) -> None:
+        """Raises `ExpressionInvalidError` with the key in its message."""
+        self.book = book
+        self.where = where
+        """The file it came from."""
+        self.conditions: list[Expression] = []
+        self.parameters: list[Mapping[str, Expression | Json]] = []
+        self._pattern = re.compile(book.match.pattern) if book.match.pattern else None
+        self._labels = {k: re.compile(v) for k, v in book.match.labels.items()}
+        for i, answer in enumerate(book.answers):
+            place = f"answers.{i}"
+            self.conditions.append(
+                compile_expression(answer.when, where=f"{place}.when", known=FACTS)
+            )
+            given = answer.act.parameters if answer.act else {}
+            self.parameters.append(
+                {k: _value(v, f"{place}.act.parameters.{k}") for k, v in given.items()}
+            )
+
+    def covers(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether it is for an alert with these labels."""
+        name = labels.get("alertname", "")
+        named = self._pattern.fullmatch(name) if self._pattern else name in self.book.match.alerts
+        return bool(named) and all(
+            pattern.fullmatch(labels.get(key, "")) for key, pattern in self._labels.items()
+        )
+
+
+def _value(value: Json, where: str) -> Expression | Json:
+    if isinstance(value, dict) and set(value) == {"cel"}:
+        return compile_expression(str(value["cel"]), where=where, known=FACTS)
+    return value
+
+
+class PlaybookFile:
+    """One file with one or more playbooks, each a YAML document."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines: dict[Path_, int] = {}
+
+    def read(self) -> list[Compiled]:
+        """Give the file's playbooks; raises `PlaybookInvalidError`."""
+        try:
+            documents = list(yaml.compose_all(self.path.read_text(encoding="utf-8")))
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            self._refuse(line, "", f"YAML was expected: {error.problem}")
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            self._refuse(1, "", f"readable YAML was expected: {error}")
+        return [self._one(document) for document in documents]
+
+    def _one(self, document: yaml.Node) -> Compiled:
+        self._lines = {}
+        plain = self._plain(document, ())
+        try:
+            book = Playbook.model_validate(plain)
+        except ValidationError as error:
+            first = error.errors()[0]
+            self._refuse_at(first["loc"], first["msg"].removeprefix("Value error, "))
+        self._check(book)
+        try:
+            return Compiled(book, str(self.path))
+        except ExpressionInvalidError as error:
+            key, _, why = str(error).partition(": ")
+            self._refuse_at(_split(key), why)
+
+    def _check(self, book: Playbook) -> None:
+        for i, answer in enumerate(book.answers):
+            if answer.act is not None:
+                self._check_act(answer.act, ("answers", i, "act"))
+            for path in FACT.findall(answer.words):
+                if not any(_known(path, entry) for entry in FACTS):
+                    self._refuse_at(("answers", i), f"the reason names {path}, which is no fact")
+        for i, gather in enumerate(book.gather):
+            filled = PLACE.sub('"x"', gather.query)
+            try:
+                promql_parser.parse(filled)
+            except ValueError as error:
+                self._refuse_at(("gather", i, "query"), f"PromQL was expected: {error}")
+
+    def _check_act(self, act: Act, at: Path_) -> None:
+        try:
+            action = find(act.action)
+        except UnknownActionError as error:
+            self._refuse_at((*at, "action"), f"an action of the catalogue was expected: {error}")
+        known = set(action.parameters.model_fields)
+        for name in act.parameters:
+            if name not in known:
+                listed = ", ".join(sorted(known)) or "none"
+                expected = f"{act.action} has no parameter {name}; it has {listed}"
+                self._refuse_at((*at, "parameters", name), expected)
+
+    def _plain(self, node: yaml.Node, path: Path_) -> Any:
+        self._lines[path] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            found: dict[str, Any] = {}
+            for key_node, value_node in node.value:
+                key = str(key_node.value)
+                if key in found:
+                    line = key_node.start_mark.line + 1
+                    self._refuse(line, ".".join(map(str, (*path, key))), "it stands here twice")
+                found[key] = self._plain(value_node, (*path, key))
+                self._lines[(*path, key)] = key_node.start_mark.line + 1
+            return found
+        if isinstance(node, yaml.SequenceNode):
+            return [self._plain(item, (*path, i)) for i, item in enumerate(node.value)]
+        return SafeConstructor().construct_object(node)
+
+    def _refuse_at(self, path: tuple[str | int, ...], expected: str) -> NoReturn:
+        known = path
+        while known not in self._lines and known:
+            known = known[:-1]
+        self._refuse(self._lines.get(known, 1), ".".join(map(str, path)), expected)
+
+    def _refuse(self, line: int, key: str, expected: str) -> NoReturn:
+        place = f"{self.path}:{line}: " + (f"{key}: " if key else "")
+        raise PlaybookInvalidError(place + expected)
+
+
+def _known(path: str, entry: str) -> bool:
+    return path == entry or (entry.endswith("*") and path.startswith(entry[:-1]))
+
+
+def _split(key: str) -> Path_:
+    return tuple(int(p) if p.isdigit() else p for p in key.split("."))

@@ -1,0 +1,148 @@
+"""Playbooks as a reasoner: the first answer whose condition holds is the choice.
+
+Invariant: a condition without an answer ends in a human's hands; the answers after it are not
+tried, since nobody knows whether this one should have applied.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from tiphys.agents.notebook import short
+from tiphys.agents.objects import dig
+from tiphys.agents.on_call import firing
+from tiphys.agents.playbook_file import FACT, Compiled, PlaybookFile, PlaybookInvalidError
+from tiphys.agents.ports import Answer, Case, Choice, Findings
+from tiphys.policies.expressions import Expression, ExpressionFailedError, Scope
+from tiphys.policies.model import Alert, DecidedBy, Json
+
+DEFAULT: Final = "default"
+"""The name of the answer for alerts that no playbook covers."""
+
+
+class Playbooks:
+    """The built-in playbooks and a team's own, which override by name."""
+
+    def __init__(self, playbooks: Sequence[Compiled]) -> None:
+        self.all: Mapping[str, Compiled] = {p.book.name: p for p in playbooks}
+
+    @staticmethod
+    def load(folder: Path | None = None) -> "Playbooks":
+        """Read the built-in playbooks, then a folder's; raises `PlaybookInvalidError`."""
+        with_ours = _read(Path(str(files("tiphys.agents") / "playbooks")))
+        if folder is None:
+            return Playbooks(list(with_ours.values()))
+        if not folder.is_dir():
+            raise PlaybookInvalidError(f"{folder}: a folder of playbooks was expected")
+        # Theirs come first: where both cover an alert under different names, the team's decides.
+        theirs = _read(folder)
+        kept = {name: p for name, p in with_ours.items() if name not in theirs}
+        return Playbooks([*theirs.values(), *kept.values()])
+
+    def covering(self, alert: Alert) -> Compiled | None:
+        """Give the first playbook that is for this alert."""
+        return next((p for p in self.all.values() if p.covers(alert.labels)), None)
+
+    def match(self, case: Case) -> Compiled | None:
+        """Give the playbook of the gravest alert that has one."""
+        found = (self.covering(alert) for alert in firing(case))
+        return next((p for p in found if p is not None), None)
+
+    async def decide(self, findings: Findings) -> Choice:
+        """Choose by the case's playbook."""
+        playbook = self.match(findings.case)
+        if playbook is None:
+            alerts = firing(findings.case)
+            name = alerts[0].name if alerts else "(none)"
+            return _choice(findings, DEFAULT, Answer.ESCALATE, f"no playbook for alert {name}")
+        return _chosen(playbook, findings)
+
+
+def _read(folder: Path) -> dict[str, Compiled]:
+    found: dict[str, Compiled] = {}
+    for path in sorted(folder.glob("*.y*ml")):
+        for playbook in PlaybookFile(path).read():
+            if playbook.book.name in found:
+                other = found[playbook.book.name].where
+                raise PlaybookInvalidError(
+                    f"{path}:1: name: {playbook.book.name} is already in {other}"
+                )
+            found[playbook.book.name] = playbook
+    return found
+
+
+def _chosen(playbook: Compiled, findings: Findings) -> Choice:
+    try:
+        scope = Scope(findings.facts)
+        for i, answer in enumerate(playbook.book.answers):
+            if not playbook.conditions[i].holds(scope):
+                continue
+            reason = filled(answer.words, findings.facts)
+            if answer.act is None:
+                kind = Answer.NOTHING if answer.nothing is not None else Answer.ESCALATE
+                return _choice(findings, playbook, kind, reason)
+            if findings.case.attempts and not answer.act.next:
+                return _choice(findings, playbook, Answer.ESCALATE, tried(findings.case))
+            parameters = {
+                name: value.evaluate(scope) if isinstance(value, Expression) else value
+                for name, value in playbook.parameters[i].items()
+            }
+            return _choice(
+                findings,
+                playbook,
+                Answer.ACT,
+                reason,
+                act=(answer.act.action, answer.act.target, parameters),
+            )
+    except ExpressionFailedError as error:
+        return _choice(
+            findings, playbook, Answer.ESCALATE, f"the playbook could not be followed: {error}"
+        )
+    return _choice(
+        findings, playbook, Answer.ESCALATE, "the playbook has no answer for what was seen"
+    )
+
+
+def tried(case: Case) -> str:
+    """Say what earlier attempts did."""
+    listed = "; ".join(
+        f"attempt {a.number}: {a.action} on {a.target} was {a.outcome.replace('_', ' ')}"
+        + (f" ({short(a.message, 200)})" if a.message else "")
+        for a in case.attempts
+    )
+    return f"the alert is still there after what was tried: {listed}"
+
+
+def filled(words: str, facts: Mapping[str, Json]) -> str:
+    """Put facts into a reason; one that is missing says so."""
+
+    def value(path: str) -> str:
+        found = dig(dict(facts), *path.split("."))
+        if found is None:
+            return "(unknown)"
+        if isinstance(found, list):
+            return ", ".join(str(item) for item in found) or "none"
+        return f"{found:.3g}" if isinstance(found, float) else str(found)
+
+    return short(FACT.sub(lambda m: short(value(m[1]), 300), words), 1_500)
+
+
+def _choice(
+    findings: Findings,
+    playbook: Compiled | str,
+    answer: Answer,
+    reason: str,
+    act: tuple[str, str, Mapping[str, Json]] = ("", "", {}),
+) -> Choice:
+    named = playbook if isinstance(playbook, str) else playbook.book.name
+    version = "1" if isinstance(playbook, str) else playbook.book.version
+    return Choice(
+        answer=answer,
+        reason=reason,
+        evidence=[e.id for e in findings.evidence if e.ok],
+        decided_by=DecidedBy(reasoner="playbooks", playbook=named, playbook_version=version),
+        action=act[0],
+        target=act[1],
+        parameters=act[2],
+    )
