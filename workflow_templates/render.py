@@ -10,8 +10,6 @@ hera drops unknown keywords silently: the tests validate all of it against Argo'
 from typing import cast
 
 from hera.workflows import models as m
-from hera.workflows.models.io.k8s.apimachinery.pkg.api.resource import Quantity
-from hera.workflows.models.io.k8s.apimachinery.pkg.util.intstr import IntOrString
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiphys.policies.model import Json
@@ -196,7 +194,7 @@ def _rollback(settings: RenderSettings, action: Action) -> m.Template:
             security_context=_locked(),
             volume_mounts=[m.VolumeMount(name="work", mount_path=_WORK)],
         ),
-        active_deadline_seconds=IntOrString(limit),
+        active_deadline_seconds=m.IntOrString(limit),
         outputs=_outputs(),
         volumes=[_volume()],
     )
@@ -225,13 +223,13 @@ def _outputs() -> m.Outputs:
 
 
 def _volume() -> m.Volume:
-    return m.Volume(name="work", empty_dir=m.EmptyDirVolumeSource(size_limit=Quantity("1Mi")))
+    return m.Volume(name="work", empty_dir=m.EmptyDirVolumeSource(size_limit=m.Quantity("1Mi")))
 
 
 def _resources() -> m.ResourceRequirements:
     return m.ResourceRequirements(
-        requests={"cpu": Quantity("50m"), "memory": Quantity("64Mi")},
-        limits={"memory": Quantity("256Mi")},
+        requests={"cpu": m.Quantity("50m"), "memory": m.Quantity("64Mi")},
+        limits={"memory": m.Quantity("256Mi")},
     )
 
 
