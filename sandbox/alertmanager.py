@@ -42,6 +42,19 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Timing:
+    """How long groups wait, in seconds; Alertmanager's names."""
+
+    group_wait: float = 0.5
+    group_interval: float = 2.0
+    repeat_interval: float = 14400.0
+    human_wait: float = 300.0
+    """The human receiver's group_wait: the deadline Tiphys has before the page goes out."""
+    resolve_timeout: float = 300.0
+    """How long an alert without an end is taken to fire."""
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One POST to the webhook."""
 
@@ -51,29 +64,18 @@ class Attempt:
 
 
 class Alertmanager:
-    """One simulated server with two receivers, `tiphys` (the webhook) and `human`.
-
-    Waits and intervals are seconds and mean what Alertmanager's own configuration means by them.
-    """
+    """One simulated server with two receivers, `tiphys` (the webhook) and `human`."""
 
     def __init__(
         self,
         webhook_url: str,
         bearer: str = "",
-        group_wait: float = 0.5,
-        group_interval: float = 2.0,
-        repeat_interval: float = 14400.0,
+        timing: Timing | None = None,
         external_url: str = "http://127.0.0.1:9093",
     ) -> None:
         self.webhook_url = webhook_url
         self.bearer = bearer
-        self.group_wait = group_wait
-        self.group_interval = group_interval
-        self.repeat_interval = repeat_interval
-        self.human_wait = 300.0
-        """The human receiver's group_wait: the deadline Tiphys has before the page goes out."""
-        self.resolve_timeout = 300.0
-        """How long an alert without an end is taken to fire."""
+        self.timing = timing or Timing()
         self.external_url = external_url
         self.max_alerts = 0
         self.down = False
@@ -103,7 +105,7 @@ class Alertmanager:
         if self.down:
             return
         now = time.time()
-        alerts = [alert_from(body, now, self.resolve_timeout) for body in bodies]
+        alerts = [alert_from(body, now, self.timing.resolve_timeout) for body in bodies]
         self._lost = [(labels, until) for labels, until in self._lost if until > now]
         for pushed in alerts:
             if any(labels.items() <= pushed.labels.items() for labels, _ in self._lost):
@@ -186,7 +188,7 @@ class Alertmanager:
         As a peer does that has not heard of a silence or of an earlier post. Nothing is kept.
         """
         now = time.time()
-        alerts = [alert_from(body, now, self.resolve_timeout) for body in bodies]
+        alerts = [alert_from(body, now, self.timing.resolve_timeout) for body in bodies]
         labels = group_labels(alerts[0].labels)
         group = Group("tiphys", group_key("{}", labels), labels, 0.0)
         body = webhook_body(group, alerts, now, self.external_url, self.max_alerts)
@@ -211,7 +213,7 @@ class Alertmanager:
             group = self._groups.get((receiver, key))
             if group is None:
                 page = receiver == "human" and not own
-                wait = self.human_wait if page else self.group_wait
+                wait = self.timing.human_wait if page else self.timing.group_wait
                 group = self._groups[receiver, key] = Group(receiver, key, labels, wait)
                 self._waiting.append(group)
                 self._arrived.set()
@@ -231,7 +233,7 @@ class Alertmanager:
             await asyncio.sleep(pause)
             if not self.down:
                 await self._flush(group, send)
-            pause = self.group_interval
+            pause = self.timing.group_interval
         del self._groups[group.receiver, group.key]
 
     async def _flush(self, group: Group, send: Send) -> None:
@@ -240,7 +242,7 @@ class Alertmanager:
         alerts = [a for a in held if not self.silenced_by(a) and not self.inhibited_by(a)]
         resolved = frozenset(a.fingerprint for a in alerts if a.resolved(now))
         firing = frozenset(a.fingerprint for a in alerts) - resolved
-        repeat = self.repeat_interval
+        repeat = self.timing.repeat_interval
         if alerts and needs_update(group.posted, firing, resolved, now, repeat):
             body = webhook_body(group, alerts, now, self.external_url, self.max_alerts)
             if not await self._sent(body, send):
@@ -254,7 +256,7 @@ class Alertmanager:
 
     async def _sent(self, body: dict[str, Any], send: Send) -> bool:
         """Send, again while the receiver does not answer or answers 5xx, for a group interval."""
-        deadline = time.monotonic() + self.group_interval
+        deadline = time.monotonic() + self.timing.group_interval
         pause = 0.1
         while True:
             status = await send(body)
@@ -269,4 +271,4 @@ class Alertmanager:
             pause = min(pause * 2, 5.0)
 
 
-__all__ = ["Alertmanager", "Attempt", "InvalidError"]
+__all__ = ["Alertmanager", "Attempt", "InvalidError", "Timing"]
