@@ -1,0 +1,177 @@
+"""The Kubernetes API with the agents' read-only token: the agents' ClusterReader port.
+
+Raw JSON instead of the client's models, which cost most of a read's time. Invariants: GET only;
+Secrets are refused here too, whatever the token may read; every answer is bounded.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+from urllib.parse import quote, urlencode
+
+from kubernetes.aio import client
+from kubernetes.aio.client.exceptions import ApiException
+
+from tiphys.agents.ports import UnansweredError
+from tiphys.policies.model import Object
+from tiphys.service.kubernetes_api import TIMEOUT, UNREACHABLE, explain
+
+PAGE: Final = 500
+MAX_OBJECTS: Final = 10_000
+"""More objects of one list are not read: the question was too wide."""
+MAX_BYTES: Final = 64 << 20
+"""Bytes of one answer."""
+LOG_BYTES: Final = 64 << 10
+_PLURALS: Final[Mapping[tuple[str, str], tuple[str, bool]]] = {
+    ("v1", "ConfigMap"): ("configmaps", True),
+    ("v1", "Event"): ("events", True),
+    ("v1", "Namespace"): ("namespaces", False),
+    ("v1", "Node"): ("nodes", False),
+    ("v1", "PersistentVolumeClaim"): ("persistentvolumeclaims", True),
+    ("v1", "Pod"): ("pods", True),
+    ("v1", "ReplicationController"): ("replicationcontrollers", True),
+    ("apps/v1", "DaemonSet"): ("daemonsets", True),
+    ("apps/v1", "Deployment"): ("deployments", True),
+    ("apps/v1", "ReplicaSet"): ("replicasets", True),
+    ("apps/v1", "StatefulSet"): ("statefulsets", True),
+    ("autoscaling/v2", "HorizontalPodAutoscaler"): ("horizontalpodautoscalers", True),
+    ("batch/v1", "CronJob"): ("cronjobs", True),
+    ("batch/v1", "Job"): ("jobs", True),
+    ("policy/v1", "PodDisruptionBudget"): ("poddisruptionbudgets", True),
+}
+"""Resource and whether it is namespaced; other kinds are looked up once in the API's discovery."""
+
+
+class KubernetesReader:
+    """Reads through one client, which its owner closes."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+        self._found: dict[tuple[str, str], tuple[str, bool] | None] = {}
+
+    async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:
+        """Read one object; None when the API server says 404. Raises `UnansweredError`."""
+        place = await self._place(api_version, kind, namespace)
+        if place is None:
+            return None
+        status, body = await self._read(f"{place}/{quote(name, safe='')}")
+        return None if status == 404 else _object(body)
+
+    async def list(
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Sequence[Object]:
+        """List objects, page by page; a kind that is not served has none."""
+        place = await self._place(api_version, kind, namespace)
+        found: list[Object] = []
+        if place is None:
+            return found
+        query = {"limit": str(PAGE)}
+        query |= {"labelSelector": label_selector} if label_selector else {}
+        query |= {"fieldSelector": field_selector} if field_selector else {}
+        while True:
+            status, body = await self._read(f"{place}?{urlencode(query)}")
+            if status == 404:
+                return found
+            page = _object(body)
+            listed = cast("list[dict[str, Any]]", page.get("items") or [])
+            # Lists leave apiVersion and kind out of their items.
+            found += [{"apiVersion": api_version, "kind": kind, **one} for one in listed]
+            more = cast("dict[str, Any]", page.get("metadata") or {}).get("continue")
+            if not more:
+                return found
+            if len(found) >= MAX_OBJECTS:
+                raise UnansweredError(f"Kubernetes has more than {MAX_OBJECTS} {kind} objects here")
+            query["continue"] = str(more)
+
+    async def logs(
+        self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int
+    ) -> str:
+        """Read the end of a log, at most 64 KiB; empty where there is none (yet)."""
+        query = {"tailLines": str(tail_lines), "limitBytes": str(LOG_BYTES)}
+        query |= {"container": container} if container else {}
+        query |= {"previous": "true"} if previous else {}
+        place = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}/log"
+        # 400: the container waits to start, or there was none before this one.
+        status, body = await self._read(f"{place}?{urlencode(query)}", LOG_BYTES, (400, 404))
+        return "" if status in {400, 404} else body.decode(errors="replace")
+
+    async def _place(self, api_version: str, kind: str, namespace: str) -> str | None:
+        if kind == "Secret":
+            raise UnansweredError("Secrets are not read")
+        root = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
+        known = _PLURALS.get((api_version, kind)) or await self._discover(root, api_version, kind)
+        if known is None:
+            return None
+        plural, namespaced = known
+        within = f"/namespaces/{quote(namespace, safe='')}" if namespaced and namespace else ""
+        return f"{root}{within}/{plural}"
+
+    async def _discover(self, root: str, api_version: str, kind: str) -> tuple[str, bool] | None:
+        if (api_version, kind) not in self._found:
+            status, body = await self._read(root)
+            resources = [] if status == 404 else _object(body).get("resources") or []
+            self._found[api_version, kind] = next(
+                (
+                    (str(r["name"]), bool(r.get("namespaced")))
+                    for r in cast("list[dict[str, Any]]", resources)
+                    if r.get("kind") == kind and "/" not in str(r.get("name"))
+                ),
+                None,
+            )
+        return self._found[api_version, kind]
+
+    async def _read(
+        self, path: str, most: int = MAX_BYTES, absent: Sequence[int] = (404,)
+    ) -> tuple[int, bytes]:
+        """GET a path; gives the status, 200 or one of `absent`, and the body's first bytes."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                request = await self._api.param_serialize(
+                    "GET", path, header_params={"Accept": "*/*"}, auth_settings=["BearerToken"]
+                )
+                answer = await self._api.call_api(*request, _request_timeout=TIMEOUT)
+                body = await _bounded(answer.response, most)
+                status = int(answer.status)
+        except ApiException as error:
+            raise UnansweredError(explain(error)) from error
+        except UNREACHABLE as error:
+            raise UnansweredError(explain(error)) from error
+        if status == 200 or status in absent:
+            return status, body
+        raise UnansweredError(f"Kubernetes answered {status} to GET {path[:200]}: {_said(body)}")
+
+
+async def _bounded(response: Any, most: int) -> bytes:
+    """Read at most so many bytes; what is left is thrown away with the connection."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_chunked(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size >= most:
+            response.close()
+            break
+    return b"".join(parts)[:most]
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found: Any = json.loads(body)
+    except ValueError as error:
+        raise UnansweredError("Kubernetes' answer cannot be read") from error
+    if not isinstance(found, dict):
+        raise UnansweredError("Kubernetes' answer is no object")
+    return cast("dict[str, Any]", found)
+
+
+def _said(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace")
