@@ -41,7 +41,8 @@ SUBJECTS = "tiphys.alerts.>"
 CONSUMER = "intake"
 MAX_AGE_SECONDS = 72 * 3600
 DUPLICATE_WINDOW_SECONDS = 300
-ACK_WAIT_SECONDS = 30
+ACK_WAIT_SECONDS = 10.0
+"""How long a consumer may be silent about a message before another is given it."""
 MAX_BATCH = 1000
 """The server refuses larger atomic batches (error 10199)."""
 BATCH_FROM = 12
@@ -53,6 +54,8 @@ MAX_WAITING = 50_000
 _DUPLICATE_IN_BATCH = 10201
 _FULL = {10023, 10047, 10077, 10122}  # resources, storage resources, maximum bytes, no space
 _NAME_IN_USE = 10058
+_NO_STREAM = (NoStreamResponseError, nats.errors.NoRespondersError)
+"""Nobody listens on the subject: the stream was deleted."""
 
 log = structlog.get_logger()
 
@@ -108,7 +111,15 @@ class _Parcel:
 class Bus:
     """One connection to JetStream; safe to use from many tasks."""
 
-    def __init__(self, *, max_bytes: int, replicas: int = 1, publish_seconds: float = 2.0) -> None:
+    def __init__(
+        self,
+        *,
+        max_bytes: int,
+        replicas: int = 1,
+        publish_seconds: float = 2.0,
+        ack_seconds: float = ACK_WAIT_SECONDS,
+    ) -> None:
+        """`max_bytes` is the stream's size; the times are the limits of a publish and of intake."""
         self._config = StreamConfig(
             name=STREAM,
             subjects=[SUBJECTS],
@@ -122,6 +133,7 @@ class Bus:
             allow_atomic=True,
         )
         self._seconds = publish_seconds
+        self._ack_seconds = ack_seconds
         self._client = Client()
         self._stream: JetStreamContext = self._client.jetstream()
         self._created = ""
@@ -221,6 +233,9 @@ class Bus:
                 failed |= await self._send(part)
             except Exception as error:
                 failed |= {m.id: _translate(error) for m in part}
+        if any(isinstance(f.__cause__, _NO_STREAM) for f in failed.values()):
+            with contextlib.suppress(nats.errors.Error, TimeoutError):
+                await self.ensure_stream()
         for parcel in aboard:
             parcel.settle(next((failed[m.id] for m in parcel.messages if m.id in failed), None))
 
@@ -229,10 +244,12 @@ class Bus:
             try:
                 await self._send_batch(messages)
                 return {}
-            except APIError as error:
+            except nats.errors.Error as error:
                 # One repeated id refuses the whole batch, and one post's fault must not fail
                 # another's; singly each message gets its own answer.
-                if error.err_code != _DUPLICATE_IN_BATCH:
+                if isinstance(error, TimeoutError):
+                    raise
+                if _code(error) not in {_DUPLICATE_IN_BATCH, *_FULL}:
                     log.info("batch refused; publishing singly", reason=_sentence(error))
         answers = await asyncio.gather(*(self._send_one(m) for m in messages))
         return {m.id: answer for m, answer in zip(messages, answers, strict=True) if answer}
@@ -296,7 +313,7 @@ class Bus:
             ConsumerConfig(
                 durable_name=CONSUMER,
                 ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=ACK_WAIT_SECONDS,
+                ack_wait=self._ack_seconds,
                 # A limit would make the server forget alerts while the database is down; what can
                 # never be taken in is moved to the dead letters by intake instead.
                 max_deliver=-1,
@@ -351,12 +368,19 @@ def _translate(error: Exception) -> WorldRefusedError:
     if isinstance(error, WorldRefusedError):
         return error
     if isinstance(error, APIError) and error.err_code in _FULL:
-        return StreamFullError(error.description or "")
-    return BrokerUnavailableError(_sentence(error))
+        translated: WorldRefusedError = StreamFullError(error.description or "")
+    else:
+        translated = BrokerUnavailableError(_sentence(error))
+    translated.__cause__ = error
+    return translated
+
+
+def _code(error: Exception) -> int | None:
+    return error.err_code if isinstance(error, APIError) else None
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, NoStreamResponseError):
+    if isinstance(error, _NO_STREAM):
         return "there is no such stream"
     if isinstance(error, APIError):
         return f"{error.description} ({error.err_code})"

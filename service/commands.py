@@ -138,11 +138,8 @@ def resume(
         )
 
     async def release() -> list[str]:
-        api = await connect(path)
-        try:
+        async with connect(path) as api:
             return await StopSwitch(api, settings.stop_namespace).release()
-        finally:
-            await api.close()
 
     names = asyncio.run(release())
     console.print(f"released: {', '.join(names)}" if names else "nothing was stopped")

@@ -138,15 +138,15 @@ class Decide:
         policy = self._rules.policy
         plan = self._plan(entry, proposal)
         history = None
-        if seen.facts is not None:
+        if seen.target is not None:
             window = timedelta(seconds=policy.rule(LaunchRate).window_seconds)
             history = await self._runs.history(
-                entry.tx, proposal.target, seen.facts, entry.now - window
+                entry.tx, proposal.target, seen.target, entry.now - window
             )
         known = await self._cases.evidence(entry.tx, entry.incident.id)
         facts = Facts(
             alert=seen.alert,
-            target=seen.facts,
+            target=seen.target,
             history=history,
             stop=stop,
             evidence=tuple(
@@ -170,7 +170,7 @@ class Decide:
                 update={"hold_seconds": self._rules.policy.verification.hold_seconds}
             ),
             policy=self._rules.policy.identity,
-            evidence_hash=digest(sorted(proposal.evidence)),
+            evidence_hash=digest([*sorted(proposal.evidence)]),
             decided_by=proposal.decided_by,
         )
 

@@ -182,6 +182,14 @@ async def gone(tx: Transaction, incident_id: str, *, listings: int) -> bool:
     return (await tx.execute(query)).scalar_one() == 0
 
 
+async def began_after(tx: Transaction, incident_id: str, at: datetime) -> bool:
+    """Whether an alert of the incident began to fire since then, and still does."""
+    query = select(inbox.c.id).where(
+        inbox.c.incident_id == incident_id, inbox.c.open, inbox.c.began_at > stamp(at)
+    )
+    return (await tx.execute(query.limit(1))).first() is not None
+
+
 def chunks(values: Iterable[T]) -> Iterable[Sequence[T]]:
     """Cut values into parts that one statement can take."""
     everything = list(values)

@@ -46,6 +46,12 @@ class ArgoUnavailableError(WorldRefusedError):
     retryable = True
 
 
+class NobodyToldError(WorldRefusedError):
+    """No Alertmanager took the page."""
+
+    retryable = True
+
+
 class LeaseLostError(WorldRefusedError):
     """Another replica has taken this incident over."""
 

@@ -187,11 +187,6 @@ class Incidents:
         await self._write(tx, told)
         return told
 
-    async def firing(self, tx: Transaction, incident_id: str) -> bool:
-        """Whether any of the incident's alerts has not ended."""
-        query = select(inbox.c.id).where(inbox.c.incident_id == incident_id, inbox.c.open).limit(1)
-        return (await tx.execute(query)).first() is not None
-
     async def alerts(
         self, tx: Transaction, incident_id: str, *, only_open: bool = False
     ) -> list[Alert]:

@@ -18,14 +18,11 @@ from tiphys.workflow_templates.signature import sign
 class Launch:
     """From LAUNCHING to RUNNING, or to a human."""
 
-    def __init__(
-        self, ledger: Ledger, runs: Runs, argo: Argo, key: Ed25519PrivateKey, poll: float
-    ) -> None:
+    def __init__(self, ledger: Ledger, runs: Runs, argo: Argo, key: Ed25519PrivateKey) -> None:
         self._ledger = ledger
         self._runs = runs
         self._argo = argo
         self._key = key
-        self._poll = poll
 
     async def run(self, job: Job) -> None:
         """Create or adopt; an API server that is away is asked again until `notAfter`."""

@@ -4,12 +4,14 @@ Invariants: an incident closes only when every one of its alerts has ended; one 
 deadline pages; a page that nobody received is sent again.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Incident, Severity
+from tiphys.service import episodes
 from tiphys.service.audit import AuditEvent
 from tiphys.service.errors import WorldRefusedError
 from tiphys.service.incidents import Step
@@ -19,7 +21,7 @@ from tiphys.service.ledger import Job, Ledger
 class Pager(Protocol):
     """Tells humans; one adapter for each way."""
 
-    async def page(self, incident: Incident, *, kind: str, until: timedelta) -> str:
+    async def page(self, incident: Incident, *, until: timedelta) -> str:
         """Tell them and say how; must be repeated within `until`. Raises `WorldRefusedError`."""
         ...
 
@@ -32,14 +34,14 @@ class Pager(Protocol):
 class Waits:
     """How long humans may take before they are told again, by severity, and how often at least."""
 
-    acknowledge: dict[Severity, timedelta]
+    acknowledge: Mapping[Severity, timedelta]
+    max_attempts: int
+    listings: int
+    """How many listings an alert must be missing from; 0 where no Alertmanager is configured."""
     repeat: timedelta = timedelta(seconds=60)
 
 
-_PAGED = {
-    State.ESCALATED: "TiphysEscalation",
-    State.AWAITING_APPROVAL: "TiphysApprovalWanted",
-}
+_PAGED = {State.ESCALATED, State.AWAITING_APPROVAL}
 _LATE = {
     State.MONITORING: "the alert still fires, long after it should have ended",
     State.AWAITING_APPROVAL: "nobody approved in time",
@@ -58,9 +60,12 @@ class Settle:
         """Look at one waiting incident."""
         incident, now = job.incident, self._ledger.clock()
         async with self._ledger.database.reading() as tx:
-            firing = await self._ledger.incidents.firing(tx, incident.id)
-        if not firing:
+            over = await episodes.gone(tx, incident.id, listings=self._waits.listings)
+            joined = await episodes.began_after(tx, incident.id, incident.changed_at)
+        if over:
             await self._close(job)
+        elif joined and incident.state == State.MONITORING:
+            await self._look_into(job)
         elif incident.state in _LATE and incident.deadline_at and now >= incident.deadline_at:
             await self._ledger.escalate(job, _LATE[State(incident.state)])
         elif incident.state in _PAGED:
@@ -77,25 +82,37 @@ class Settle:
             except WorldRefusedError:
                 return  # asked again at the next look: a page must not outlive its incident
         async with self._ledger.entry(job) as entry:
-            if await self._ledger.incidents.firing(entry.tx, incident.id):
+            if not await episodes.gone(entry.tx, incident.id, listings=self._waits.listings):
                 return
             healed = "healed: " if incident.outcome == "verified" else ""
             await entry.move(Step(Move.RESOLVE, f"{healed}every alert has ended"))
             await self._ledger.leases.forget(entry.tx, incident.id)
 
+    async def _look_into(self, job: Job) -> None:
+        """An alert joined, or came back, after we had decided only to watch."""
+        async with self._ledger.entry(job) as entry:
+            incident = entry.incident
+            if incident.outcome is not None and incident.attempt >= self._waits.max_attempts:
+                why = f"it fires again after {incident.attempt} attempts"
+                await entry.move(Step(Move.ESCALATE, why))
+                return
+            await entry.move(
+                Step(Move.REINVESTIGATE, "another alert has joined", next_attempt=True)
+            )
+
     async def _page(self, job: Job) -> None:
         incident = job.incident
-        kind = _PAGED[State(incident.state)]
         repeat = self._waits.repeat
         try:
-            how = await self._pager.page(incident, kind=kind, until=3 * repeat)
+            how = await self._pager.page(incident, until=3 * repeat)
         except WorldRefusedError:
             return
         async with self._ledger.entry(job) as entry:
             limit = self._waits.acknowledge[incident.severity]
             if incident.paged_at is None or entry.now - incident.paged_at >= limit:
                 await entry.record(
-                    AuditEvent.PAGED, {"kind": kind, "how": how, "reason": incident.reason}
+                    AuditEvent.PAGED,
+                    {"state": incident.state, "how": how, "reason": incident.reason},
                 )
                 await self._ledger.incidents.paged(entry.tx, entry.incident, entry.now)
             await entry.look_again(

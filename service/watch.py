@@ -22,9 +22,8 @@ _FREEZE = {Outcome.ROLLBACK_FAILED, Outcome.UNKNOWN}
 
 @dataclass(frozen=True)
 class WatchTimes:
-    """How long to wait between looks, and after a success for the alert to end."""
+    """How long to wait after a success for the alert to end, and how often to try."""
 
-    poll: timedelta
     resolve: timedelta
     max_attempts: int
 
@@ -85,7 +84,9 @@ class Watch:
             )
             if result in _FREEZE:
                 await self._freeze(entry, run, plan, why)
-            await entry.move(self._step(entry, plan, result, why))
+            tried = len(await self._runs.all_of(entry.tx, plan.incident))
+            again = tried < self._times.max_attempts
+            await entry.move(self._step(entry, plan, (result, why), again=again))
 
     async def _freeze(self, entry: Entry, run: StoredRun, plan: Plan, why: str) -> None:
         await self._runs.freeze(entry.tx, run, plan.target, reason=why, now=entry.now)
@@ -94,7 +95,8 @@ class Watch:
             {"target": plan.target.model_dump(mode="json"), "reason": why},
         )
 
-    def _step(self, entry: Entry, plan: Plan, result: Outcome, why: str) -> Step:
+    def _step(self, entry: Entry, plan: Plan, ended: tuple[Outcome, str], *, again: bool) -> Step:
+        result, why = ended
         action = f"{plan.action} on {plan.target}"
         if result is Outcome.VERIFIED:
             return Step(
@@ -106,6 +108,6 @@ class Watch:
         words = f"{action} ended {result.replace('_', ' ')}: {why}"
         if result in _FREEZE:
             return Step(Move.ESCALATE, f"{words}. The target is frozen", outcome=result)
-        if entry.incident.attempt >= self._times.max_attempts:
+        if not again:
             return Step(Move.ESCALATE, words, outcome=result)
         return Step(Move.REINVESTIGATE, words, outcome=result, next_attempt=True)

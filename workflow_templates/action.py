@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from tiphys.policies.model import Change, Object, Plan, Risk
+from tiphys.policies.model import Change, Check, Object, Plan, Risk
 
 if TYPE_CHECKING:
     from tiphys.workflow_templates.cluster import Cluster
@@ -141,6 +141,10 @@ class Run:
     """The share of the action's verify deadline that verify may use; a fast world needs little."""
 
 
+STARTING = 60
+"""Seconds for the rollback's pod to start, in a cluster that is well."""
+
+
 class Action(ABC):
     """One catalogued action; released versions are immutable."""
 
@@ -156,6 +160,12 @@ class Action(ABC):
     undo: ClassVar[str]
     """One sentence: how it is undone, or why nothing needs to be."""
     deadlines: ClassVar[Deadlines] = Deadlines()
+
+    def longest(self, check: Check) -> int:
+        """Give the seconds from the start of precheck to the end of a rollback, at most."""
+        limits, hold = self.deadlines, check.settle_seconds + check.hold_seconds
+        forward = limits.precheck + limits.act + limits.verify + hold
+        return forward + limits.rollback + hold + STARTING
 
     # --- planning: pure -------------------------------------------------------------------------
 

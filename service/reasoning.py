@@ -1,0 +1,63 @@
+"""Opens what the agents read from and reason with, as the settings say."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from kubernetes.aio import client as kubernetes_client
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from tiphys.agents.fallback import WithFallback
+from tiphys.agents.graph import Agents
+from tiphys.agents.playbook_file import PlaybookInvalidError
+from tiphys.agents.playbooks import Playbooks
+from tiphys.agents.ports import AlertSource, Metrics, Reasoner
+from tiphys.service.errors import BadInputError
+from tiphys.service.kubernetes_reader import KubernetesReader
+from tiphys.service.ledger import utc_now
+from tiphys.service.settings import Settings
+
+
+def read_playbooks(folder: Path | None) -> Playbooks:
+    """Read the playbooks; raises `BadInputError` naming file, line and key."""
+    try:
+        return Playbooks.load(folder)
+    except PlaybookInvalidError as error:
+        raise BadInputError(str(error)) from error
+
+
+@contextlib.asynccontextmanager
+async def open_agents(
+    settings: Settings, alerts: AlertSource | None, kubernetes: kubernetes_client.ApiClient
+) -> AsyncGenerator[Agents]:
+    """Open the agents with their own checkpoints; closes those at the end."""
+    playbooks = read_playbooks(settings.playbooks)
+    # A file of its own: shared with other writers, each node would cost three times as much.
+    path = settings.data_dir / "checkpoints.db"
+    async with AsyncSqliteSaver.from_conn_string(str(path)) as checkpointer:
+        yield Agents(
+            metrics=_metrics(settings),
+            cluster=KubernetesReader(kubernetes),
+            alerts=alerts,
+            reasoner=_reasoner(settings, playbooks),
+            playbooks=playbooks,
+            checkpointer=checkpointer,
+            clock=utc_now,
+        )
+
+
+def _metrics(settings: Settings) -> Metrics | None:
+    if settings.prometheus_url is None:
+        return None
+    from tiphys.service.prometheus import Prometheus
+
+    return Prometheus(settings.prometheus_url, timeout=settings.prometheus_timeout)
+
+
+def _reasoner(settings: Settings, playbooks: Playbooks) -> Reasoner:
+    if settings.model_base_url is None:
+        return playbooks
+    from tiphys.agents.model_reasoner import ModelReasoner
+
+    model = ModelReasoner(settings)
+    return WithFallback(model, playbooks)
