@@ -300,6 +300,7 @@ class StepPods:
         pod["status"] = {
             **pod.get("status", {}),
             "phase": phase,
+            "conditions": [{"type": "Ready", "status": str(phase == "Running")}],
             "containerStatuses": list(box.statuses.values()),
             **(reason or {}),
         }
