@@ -2,18 +2,14 @@
 
 Invariants: `publish` returns only when the broker has acknowledged every message on disk, and
 returns or raises within its time limit; a full stream refuses new alerts and keeps the old ones.
-
-All that waits rides in the next flight: while one batch is being synced to disk, the messages of
-other posts gather and share the following sync. A message's id makes a repeat of the same delivery
-acknowledge without being stored again.
+A message's id makes a repeat of the same delivery acknowledge without being stored again.
 """
 
 import asyncio
 import contextlib
 import json
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import nats
@@ -35,6 +31,7 @@ from nats.js.errors import APIError, NoStreamResponseError
 from nats.js.errors import Error as JetStreamError
 
 from tiphys.service.errors import BrokerUnavailableError, StreamFullError, WorldRefusedError
+from tiphys.service.flights import MAX_BATCH, Flights, Message
 
 STREAM = "tiphys-alerts"
 SUBJECTS = "tiphys.alerts.>"
@@ -43,12 +40,8 @@ MAX_AGE_SECONDS = 72 * 3600
 DUPLICATE_WINDOW_SECONDS = 300
 ACK_WAIT_SECONDS = 10.0
 """How long a consumer may be silent about a message before another is given it."""
-MAX_BATCH = 1000
-"""The server refuses larger atomic batches (error 10199)."""
 BATCH_FROM = 12
 """Fewer are faster singly: an atomic batch costs some 3 ms, however small (bench/webhook.py)."""
-MAX_WAITING = 50_000
-"""Messages that may wait for a flight; beyond it the sender is told to come back."""
 
 # Error codes of nats-server (server/errors.json).
 _DUPLICATE_IN_BATCH = 10201
@@ -58,16 +51,6 @@ _NO_STREAM = (NoStreamResponseError, nats.errors.NoRespondersError)
 """Nobody listens on the subject: the stream was deleted."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Message:
-    """One alert on its way into the stream."""
-
-    id: str
-    """Nats-Msg-Id: equal ids within the duplicate window are stored once."""
-    subject: str
-    body: bytes
 
 
 @dataclass(frozen=True)
@@ -90,22 +73,6 @@ class Received:
         """Ask for it again after a while."""
         with contextlib.suppress(nats.errors.Error):
             await self._message.nak(delay=seconds)
-
-
-@dataclass
-class _Parcel:
-    messages: Sequence[Message]
-    delivered: asyncio.Future[None] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-    def settle(self, error: WorldRefusedError | None) -> None:
-        if self.delivered.done():
-            return  # the sender has given up waiting
-        if error:
-            self.delivered.set_exception(error)
-        else:
-            self.delivered.set_result(None)
 
 
 class Bus:
@@ -138,9 +105,7 @@ class Bus:
         self._stream: JetStreamContext = self._client.jetstream()
         self._created = ""
         self._atomic = False
-        self._waiting: deque[_Parcel] = deque()
-        self._waiting_messages = 0
-        self._flights: asyncio.Task[None] | None = None
+        self._flights = Flights(self._store, seconds=publish_seconds)
         self._inbox: Subscription | None = None
 
     @property
@@ -178,8 +143,7 @@ class Bus:
 
     async def close(self) -> None:
         """Let the flight land, then disconnect."""
-        if self._flights:
-            await asyncio.gather(self._flights, return_exceptions=True)
+        await self._flights.land()
         if self._client.is_connected:
             with contextlib.suppress(nats.errors.Error, TimeoutError):
                 await self._client.flush(2)
@@ -197,47 +161,17 @@ class Bus:
             return
         if not self._client.is_connected:
             raise BrokerUnavailableError("not connected")
-        if self._waiting_messages + len(messages) > MAX_WAITING:
-            raise BrokerUnavailableError(f"{self._waiting_messages} alerts wait already")
-        parcel = _Parcel(list({m.id: m for m in messages}.values()))
-        self._waiting.append(parcel)
-        self._waiting_messages += len(parcel.messages)
-        if self._flights is None or self._flights.done():
-            self._flights = asyncio.create_task(self._fly())
+        await self._flights.carry(messages)
+
+    async def _store(self, messages: Sequence[Message]) -> Mapping[str, WorldRefusedError]:
         try:
-            async with asyncio.timeout(self._seconds):
-                await parcel.delivered
-        except TimeoutError:
-            raise BrokerUnavailableError(f"no acknowledgement within {self._seconds:g} s") from None
-
-    async def _fly(self) -> None:
-        while self._waiting:
-            aboard: list[_Parcel] = []
-            load = 0
-            while self._waiting and (
-                not aboard or load + len(self._waiting[0].messages) <= MAX_BATCH
-            ):
-                parcel = self._waiting.popleft()
-                self._waiting_messages -= len(parcel.messages)
-                if not parcel.delivered.done():
-                    aboard.append(parcel)
-                    load += len(parcel.messages)
-            await self._deliver(aboard)
-
-    async def _deliver(self, aboard: Sequence[_Parcel]) -> None:
-        messages = list({m.id: m for parcel in aboard for m in parcel.messages}.values())
-        failed: dict[str, WorldRefusedError] = {}
-        for start in range(0, len(messages), MAX_BATCH):
-            part = messages[start : start + MAX_BATCH]
-            try:
-                failed |= await self._send(part)
-            except Exception as error:
-                failed |= {m.id: _translate(error) for m in part}
-        if any(isinstance(f.__cause__, _NO_STREAM) for f in failed.values()):
+            failed = await self._send(messages)
+        except Exception as error:  # whatever it is, every sender must be told
+            failed = {message.id: _translate(error) for message in messages}
+        if any(isinstance(why.__cause__, _NO_STREAM) for why in failed.values()):
             with contextlib.suppress(nats.errors.Error, TimeoutError):
                 await self.ensure_stream()
-        for parcel in aboard:
-            parcel.settle(next((failed[m.id] for m in parcel.messages if m.id in failed), None))
+        return failed
 
     async def _send(self, messages: Sequence[Message]) -> Mapping[str, WorldRefusedError]:
         if self._atomic and len(messages) >= BATCH_FROM:

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
-from tiphys.service.bus import Message
 from tiphys.service.errors import BadInputError, StreamFullError, WorldRefusedError
+from tiphys.service.flights import Message
 from tiphys.service.settings import Settings
 from tiphys.service.webhook_post import MAX_BODY, Post, TooLargeError, read
 

@@ -12,8 +12,8 @@ import msgspec
 
 from tiphys.policies.correlation import alert_id, fingerprint
 from tiphys.policies.model import AlertStatus
-from tiphys.service.bus import Message
 from tiphys.service.errors import BadInputError
+from tiphys.service.flights import Message
 
 MAX_BODY = 4 << 20
 """Bytes of one post; a thousand alerts take about one million."""

@@ -1,0 +1,221 @@
+"""What is acknowledged is in the stream, whatever happens to the broker."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+from nats.js.api import StreamConfig
+
+from tiphys.service.bus import STREAM, Bus
+from tiphys.service.errors import StreamFullError
+from tiphys.service.flights import Message
+from tiphys.service.nats_server import NatsServer
+
+
+async def ids_in_stream(ingest) -> list[str]:
+    received, found = True, []
+    while received:
+        received = await ingest.bus.fetch(1000, 0.1)
+        found += [json.loads(item.body)["id"] for item in received]
+        for item in received:
+            await item.done()
+    return found
+
+
+async def test_200_means_stored_and_a_repeat_after_it_is_news(ingest, alert, post_of) -> None:
+    body = post_of(alert(), alert(pod="b"))
+    assert (await ingest.post(body)).status_code == 200
+    assert await ingest.stored() == 2
+    assert (await ingest.post(body)).status_code == 200
+    assert await ingest.stored() == 4
+
+
+async def test_the_same_alert_twice_in_a_post_is_stored_once(ingest, alert, post_of) -> None:
+    alerts = [alert(pod=f"p{i}") for i in range(20)]
+    assert (await ingest.post(post_of(*alerts, *alerts))).status_code == 200
+    assert await ingest.stored() == 20
+
+
+async def test_a_thousand_alerts_in_one_post(ingest, alert, post_of) -> None:
+    answer = await ingest.post(post_of(*(alert(pod=f"p{i}") for i in range(1000))))
+    assert answer.json() == {"message": "1000 alerts accepted"}
+    assert len(set(await ids_in_stream(ingest))) == 1000
+
+
+async def test_more_than_a_batch_holds(ingest, alert, post_of) -> None:
+    assert (
+        await ingest.post(post_of(*(alert(pod=f"p{i}") for i in range(2500))))
+    ).status_code == 200
+    assert await ingest.stored() == 2500
+
+
+async def test_a_batch_with_one_known_message_stores_the_others(ingest) -> None:
+    """The server refuses the batch as a whole (10201); each message then gets its own answer."""
+    messages = [Message(f"m{i}", "tiphys.alerts.firing", b"{}") for i in range(30)]
+    await ingest.bus.publish(messages[5:6])
+    await ingest.bus.publish(messages)
+    assert await ingest.stored() == 30
+
+
+async def test_posts_that_share_a_flight_do_not_share_a_fate(ingest) -> None:
+    small = [[Message(f"s{i}", "tiphys.alerts.firing", b"x" * 100)] for i in range(40)]
+    huge = [Message("h", "tiphys.alerts.firing", b"x" * (9 << 20))]  # more than the server takes
+    answers = await asyncio.gather(
+        *(ingest.bus.publish(parcel) for parcel in [*small, huge]), return_exceptions=True
+    )
+    assert answers[:-1] == [None] * 40
+    assert answers[-1] is not None
+    assert await ingest.stored() == 40
+
+
+async def test_a_slow_broker_is_503_in_time_and_the_retry_is_no_second_message(
+    ingest, alert, post_of
+) -> None:
+    body = post_of(alert())
+    os.kill(ingest.broker.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        answer = await ingest.post(body)
+    finally:
+        os.kill(ingest.broker.pid, signal.SIGCONT)
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    assert 1.5 < time.monotonic() - began < 2.5
+
+    async def landed() -> bool:
+        return await ingest.stored() == 1  # the broker had it all the while
+
+    await ingest.until(landed)
+    assert (await ingest.post(body)).status_code == 200
+    assert await ingest.stored() == 1
+
+
+async def test_a_killed_broker_is_503_and_loses_nothing_acknowledged(
+    ingest, alert, post_of
+) -> None:
+    acknowledged: list[str] = []
+    refused = asyncio.Event()
+
+    async def send(sender: int) -> None:
+        for number in range(10_000):
+            pod = f"p-{sender}-{number}"
+            answer = await ingest.post(post_of(alert(pod=pod)))
+            if answer.status_code == 200:
+                acknowledged.append(pod)
+            else:
+                assert answer.status_code == 503
+                refused.set()
+                return
+
+    senders = asyncio.gather(*(send(i) for i in range(8)))
+
+    async def busy() -> bool:
+        return len(acknowledged) > 50
+
+    await ingest.until(busy)
+    os.kill(ingest.broker.pid, signal.SIGKILL)
+    await senders
+    assert refused.is_set()
+
+    async def back() -> bool:
+        return (await ingest.post(post_of(alert(pod="after")))).status_code == 200
+
+    await ingest.until(back)
+    pods: set[str] = set()
+    while received := await ingest.bus.fetch(1000, 0.2):
+        pods |= {json.loads(item.body)["labels"]["pod"] for item in received}
+        for item in received:
+            await item.done()
+    assert pods >= {*acknowledged, "after"}
+
+
+async def test_a_full_stream_is_503_and_keeps_the_old(ingest, alert, post_of) -> None:
+    await ingest.post(post_of(alert(pod="old")))
+    info = await ingest.bus._stream.stream_info(STREAM)
+    config = StreamConfig(**{**info.config.__dict__, "max_bytes": info.state.bytes + 200})
+    await ingest.bus._stream.update_stream(config)
+    answer = await ingest.post(post_of(alert(pod="new")))
+    assert (answer.status_code, "full" in answer.json()["error"]) == (503, True)
+    many = await ingest.post(post_of(*(alert(pod=f"p{i}") for i in range(50))))
+    assert many.status_code == 503
+    assert await ingest.stored() == 1
+    with pytest.raises(StreamFullError):
+        await ingest.bus.publish([Message("x", "tiphys.alerts.firing", b"x" * 400)])
+
+
+async def test_a_deleted_stream_is_made_again(ingest, alert, post_of) -> None:
+    await ingest.bus._stream.delete_stream(STREAM)
+    assert (await ingest.post(post_of(alert()))).status_code == 503
+    assert (await ingest.post(post_of(alert()))).status_code == 200
+    assert await ingest.stored() == 1
+
+
+async def test_unconnected_is_503_at_once(tmp_path: Path, served: Callable, post_of, alert) -> None:
+    async with served(Bus(max_bytes=1 << 20)) as (url, _), httpx2.AsyncClient() as http:
+        assert (await http.post(url, content=post_of(alert()))).status_code == 503
+
+
+_SERVE = """
+import asyncio, sys
+from pathlib import Path
+from tiphys.service.nats_server import NatsServer
+
+async def main():
+    server = NatsServer(Path(sys.argv[1]), max_bytes=1 << 20)
+    await server.start()
+    print(server.pid, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux'")
+def test_the_broker_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _SERVE, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout
+    pid = int(parent.stdout.readline())
+    assert alive(pid)
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 5
+    while alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+async def test_a_left_behind_broker_is_replaced_and_a_stranger_is_not_touched(
+    tmp_path: Path,
+) -> None:
+    first = NatsServer(tmp_path, max_bytes=1 << 20)
+    await first.start()
+    first._keeper.cancel()  # as if its parent had died without the kernel's help
+    old = first.pid
+    second = NatsServer(tmp_path, max_bytes=1 << 20)
+    await second.start()
+    assert not alive(old)
+    await second.stop()
+    (tmp_path / "server.pid").write_text(str(os.getpid()))
+    third = NatsServer(tmp_path, max_bytes=1 << 20)
+    await third.start()
+    assert third.pid
+    assert oct((tmp_path / "server.json").stat().st_mode)[-3:] == "600"
+    await third.stop()
+    assert third.pid is None
