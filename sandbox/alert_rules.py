@@ -19,6 +19,10 @@ from tiphys.sandbox.tsdb import Labels, Reading, Tsdb
 RESOLVED_KEPT_SECONDS = 900.0
 """How long a resolved alert is remembered and sent again, as in Prometheus."""
 
+_STRING_OR_WINDOW = re.compile(
+    r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|\[((?:\d+(?:ms|[smhdwy]))+)(:[^\]]*)?\]"""
+)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -32,12 +36,13 @@ class Rule:
 
     def hurried(self, for_seconds: float, window_seconds: float) -> "Rule":
         """The same rule for an impatient world: `for` and every range cut down to these."""
-        longest = f"[{window_seconds:g}s]"
 
         def cut(found: re.Match[str]) -> str:
-            return longest if _seconds(found[1]) > window_seconds else found[0]
+            if found[1] is None or _seconds(found[1]) <= window_seconds:
+                return found[0]
+            return f"[{window_seconds:g}s{found[2] or ''}]"
 
-        expr = re.sub(r"\[((?:\d+(?:ms|[smhdwy]))+)\]", cut, self.expr)
+        expr = _STRING_OR_WINDOW.sub(cut, self.expr)
         return replace(self, expr=expr, for_seconds=min(self.for_seconds, for_seconds))
 
 
