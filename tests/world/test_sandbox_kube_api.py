@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import urllib3
 from kubernetes import client
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -91,7 +92,7 @@ class Api:
         return client.ApiClient(configuration)
 
 
-@pytest.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def front() -> AsyncIterator[tuple[str, list[ASGIApp]]]:
     """Serve whatever application is in the list: starting a server takes longer than a test."""
     apps: list[ASGIApp] = []
@@ -103,7 +104,7 @@ async def front() -> AsyncIterator[tuple[str, list[ASGIApp]]]:
         yield url, apps
 
 
-@pytest.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="module")
 async def api(front: tuple[str, list[ASGIApp]]) -> Api:
     store, tokens, logs = Store(), Tokens(), Logs()
     store.create({"kind": "Namespace", "metadata": {"name": "shop"}})
