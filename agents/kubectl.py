@@ -44,6 +44,9 @@ from tiphys.agents.workload_facts import (
 )
 from tiphys.policies.model import Json, Object, Source
 
+GROUPS: Final = ("autoscaler", "budget", "events", "job", "namespace", "node", "pod", "pods",
+                 "resolution", "rollout", "workload")  # fmt: skip
+"""Fact groups of this agent; each is there, if empty, so that `has()` can be asked of it."""
 ROLLED_OUT: Final = {"Deployment", "StatefulSet", "DaemonSet"}
 
 
@@ -75,7 +78,8 @@ class Kubectl:
             book.note(f"{gone} no longer exists")
         if subjects.ambiguous:
             book.note(f"the alerts speak of several objects: {', '.join(subjects.ambiguous)}")
-        facts: dict[str, Json] = {"resolution": _resolution(subjects)}
+        facts: dict[str, Json] = {group: {} for group in GROUPS}
+        facts["resolution"] = _resolution(subjects)
         link = subjects.workload
         failing: Sequence[Object] = ()
         namespace = next((a.labels.get("namespace", "") for a in firing(case)), "")

@@ -18,6 +18,7 @@ from tiphys.agents.objects import (
     uid_of,
     whole,
 )
+from tiphys.agents.redact import redact
 from tiphys.policies.model import Json, Object
 
 BETWEEN_CRASHES_MINUTES = 10.0
@@ -139,7 +140,7 @@ def pod_facts(pod: Object, now: datetime) -> dict[str, Json]:
         "container": text(failing, "name"),
         "image": text(failing, "image"),
         "waiting_reason": text(waiting, "reason"),
-        "waiting_message": text(waiting, "message")[:300],
+        "waiting_message": redact(text(waiting, "message"))[:300],
         "exit_code": whole(how, "exitCode", default=-1),
         "ended_because": text(how, "reason"),
         "scheduling_message": text(condition(pod, "PodScheduled"), "message")[:300],

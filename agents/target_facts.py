@@ -13,6 +13,7 @@ from typing import Final
 
 from tiphys.agents.objects import (
     instant,
+    is_controlled_by,
     items,
     mapping,
     name_of,
@@ -122,11 +123,16 @@ async def _if(
 
 
 async def pods_of(cluster: ClusterReader, namespace: str, workload: Link) -> Sequence[Object]:
-    """List the pods a workload's selector finds; the pod itself where that is the workload."""
+    """List a workload's pods: by its selector, or where it has none by who controls them."""
     if workload.kind == "Pod":
         return [workload.thing]
+    if not namespace:
+        return ()
     selector = selector_of(workload.thing)
-    return await cluster.list("v1", "Pod", namespace, selector) if selector and namespace else ()
+    if selector:
+        return await cluster.list("v1", "Pod", namespace, selector)
+    every = await cluster.list("v1", "Pod", namespace)
+    return [pod for pod in every if is_controlled_by(pod, uid_of(workload.thing))]
 
 
 def autoscaler_of(workload: Link, autoscalers: Sequence[Object]) -> Object | None:
