@@ -48,11 +48,17 @@ class Endpoint:
 class ModelReasoner:
     """Asks a model; made by `connect`."""
 
-    def __init__(self, client: openai.AsyncOpenAI, endpoint: Endpoint, meter: Meter) -> None:
+    def __init__(
+        self,
+        client: openai.AsyncOpenAI,
+        endpoint: Endpoint,
+        actions: Sequence[Action],
+        meter: Meter,
+    ) -> None:
         self._client = client
         self._endpoint = endpoint
+        self._actions = tuple(actions)
         self._meter = meter
-        self._actions: Sequence[Action] = ()
 
     @classmethod
     def connect(
@@ -75,9 +81,7 @@ class ModelReasoner:
             http_client=httpx2.AsyncClient(trust_env=False, follow_redirects=False),
         )
         client.organization = client.project = None  # or empty headers would be sent
-        reasoner = cls(client, endpoint, meter)
-        reasoner._actions = tuple(actions)
-        return reasoner
+        return cls(client, endpoint, actions, meter)
 
     async def decide(self, findings: Findings) -> Choice:
         """Ask; raises `ReasonerFailedError` when down, slow, over budget or nonsensical."""
