@@ -7,7 +7,7 @@ cannot exceed a limit together. Counts live in this process and begin anew with 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _HOUR: Final = timedelta(hours=1)
@@ -31,6 +31,10 @@ class OverBudgetError(Exception):
     """Another call would exceed a limit; the message says which."""
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass
 class Call:
     """One call that was admitted; `settle` replaces the estimate by what it really took."""
@@ -44,8 +48,8 @@ class Call:
 class Meter:
     """Counts what was spent."""
 
-    def __init__(self, budget: Budget, clock: Callable[[], datetime]) -> None:
-        self.budget = budget
+    def __init__(self, budget: Budget | None = None, clock: Callable[[], datetime] = _now) -> None:
+        self.budget = budget or Budget()
         self._clock = clock
         self._calls: deque[Call] = deque()
 

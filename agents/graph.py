@@ -114,11 +114,12 @@ class Agents:
         """
         config = _thread(case.incident, case.attempt)
         given: State | None = State(case=case_to_json(case))
-        if self.checkpointer is not None:
-            snapshot = await self._graph.aget_state(config)
-            if snapshot.values and not snapshot.next:
-                return _result(cast("State", snapshot.values))
-            given = None if snapshot.next else given
+        if self.checkpointer is None:
+            return _result(cast("State", await self._graph.ainvoke(given)))
+        snapshot = await self._graph.aget_state(config)
+        if snapshot.values and not snapshot.next:
+            return _result(cast("State", snapshot.values))
+        given = None if snapshot.next else given
         final = await self._graph.ainvoke(given, config, durability="sync")
         return _result(cast("State", final))
 

@@ -1,0 +1,169 @@
+"""The agents against the simulated cluster, over HTTP with the real clients."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tiphys.agents.graph import Agents
+from tiphys.agents.playbooks import Playbooks
+from tiphys.agents.ports import Attempt, Case
+from tiphys.policies.model import Alert, Escalate, NoAction, Outcome, Proposal, Source
+from tiphys.sandbox.scenario import find
+from tiphys.sandbox.world import CLUSTER, World
+from tiphys.service.alertmanager import Alertmanagers
+from tiphys.service.kubernetes_api import connect
+from tiphys.service.kubernetes_reader import KubernetesReader
+from tiphys.service.prometheus import Prometheus
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Bench:
+    """One scenario's world with agents that look at it."""
+
+    world: World
+    agents: Agents
+    source: Alertmanagers
+    prometheus: Prometheus
+
+    async def alerts(self) -> Sequence[Alert]:
+        """Wait until Alertmanager has any."""
+        async with asyncio.timeout(15):
+            while not (found := (await self.source.listing()).alerts):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return [listed.alert for listed in found.values()]
+
+    async def case(self, **more: object) -> Case:
+        given: dict[str, object] = {"incident": "i-1", "attempt": 1, "subject": "it"} | more
+        return Case(cluster=CLUSTER, managed=True, alerts=await self.alerts(), **given)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def bench(name: str, folder: Path) -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        world = World(find(name), folder)
+        stack.push_async_callback(world.stop)
+        await world.start()
+        source = Alertmanagers([world.alertmanager_url], cluster=CLUSTER)
+        stack.push_async_callback(source.close)
+        api = await stack.enter_async_context(connect(world.kubeconfigs["agents"]))
+        prometheus = Prometheus(world.prometheus_url)
+        stack.callback(prometheus.close)
+        playbooks = Playbooks.load()
+        agents = Agents(
+            prometheus, KubernetesReader(api), source, playbooks, playbooks, None, now, 1
+        )
+        yield Bench(world, agents, source, prometheus)
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "target"),
+    [
+        ("bad-release", "rollout-undo", "Deployment shop/checkout"),
+        ("overload", "scale-workload", "Deployment shop/search"),
+        ("wedged-pod", "restart-pod", "Pod shop/cart-"),
+        ("gpu-training", "restart-pod", "Pod research/llm-pretrain-0417"),
+    ],
+)
+async def test_proposes_what_helps(name: str, action: str, target: str, tmp_path: Path) -> None:
+    async with bench(name, tmp_path) as b:
+        await b.world.strike()
+        case = await b.case()
+        started = time.perf_counter()
+        found = await b.agents.investigate(case)
+        seconds = time.perf_counter() - started
+        decision = found.decision
+        assert isinstance(decision, Proposal), decision
+        assert decision.action == action
+        assert str(decision.target).startswith(target)
+        assert decision.changes
+        assert decision.check.query
+        assert found.alert is not None
+        assert found.alert.firing
+        assert found.facts is not None
+        assert found.facts.namespace_labels["tiphys.io/heal"] == "enabled"
+        cited = {e.id: e for e in found.evidence}
+        assert all(cited[name].ok for name in decision.evidence)
+        assert {Source.KUBERNETES, Source.PROMETHEUS} <= {e.source for e in found.evidence}
+        assert seconds < 2, "an investigation must not keep anybody waiting"
+        if name == "gpu-training":
+            assert found.facts.ends_long_job
+            assert found.facts.gpu_hours_at_stake > 0
+        if name == "overload":
+            assert decision.parameters == {"replicas": 3}
+        inspection = await b.agents.inspect(case, decision)
+        assert inspection.target is not None
+        assert inspection.target.changes == decision.changes
+        assert inspection.alert is not None
+        assert inspection.alert.firing
+
+
+async def test_escalates_what_no_action_mends(tmp_path: Path) -> None:
+    async with bench("outside-catalogue", tmp_path) as b:
+        await b.world.strike()
+        decision = (await b.agents.investigate(await b.case())).decision
+        assert isinstance(decision, Escalate)
+        assert "401 Unauthorized" in decision.reason
+        assert decision.decided_by.playbook == "pod-not-ready"
+
+
+async def test_leaves_alone_what_is_over(tmp_path: Path) -> None:
+    async with bench("already-resolved", tmp_path) as b:
+        await b.world.strike()
+        decision = (await b.agents.investigate(await b.case())).decision
+        assert isinstance(decision, NoAction)
+        assert "no longer true" in decision.reason
+
+
+async def test_leaves_alone_what_is_silenced(tmp_path: Path) -> None:
+    async with bench("silenced", tmp_path) as b:
+        await b.world.strike()
+        decision = (await b.agents.investigate(await b.case())).decision
+        assert isinstance(decision, NoAction)
+        assert "silenced" in decision.reason
+
+
+async def test_a_second_try_goes_to_a_human_with_what_was_tried(tmp_path: Path) -> None:
+    async with bench("overload", tmp_path) as b:
+        await b.world.strike()
+        case = await b.case()
+        first = (await b.agents.investigate(case)).decision
+        assert isinstance(first, Proposal)
+        tried = Attempt(1, first.action, first.target, Outcome.ROLLED_BACK, "p95 stayed at 2 s")
+        again = await b.case(attempt=2, attempts=[tried])
+        second = (await b.agents.investigate(again)).decision
+        assert isinstance(second, Escalate)
+        assert "scale-workload on Deployment shop/search was rolled back" in second.reason
+        assert "p95 stayed at 2 s" in second.reason
+
+
+async def test_an_unreachable_prometheus_or_cluster_is_never_taken_for_healthy(
+    tmp_path: Path,
+) -> None:
+    async with bench("bad-release", tmp_path) as b:
+        await b.world.strike()
+        case = await b.case()
+        nowhere = Prometheus("http://127.0.0.1:9", timeout=0.5)
+        books = b.agents.playbooks
+        blind = Agents(nowhere, b.agents.cluster, b.source, books, books, None, now)
+        decision = (await blind.investigate(case)).decision
+        nowhere.close()
+        assert isinstance(decision, Escalate)
+        assert "Prometheus" in decision.reason
+        async with connect(b.world.kubeconfigs["agents"]) as api:
+            api.configuration.host = "http://127.0.0.1:9"
+            lost = KubernetesReader(api)
+            blind = Agents(b.prometheus, lost, b.source, books, books, None, now)
+            found = await blind.investigate(case)
+        assert isinstance(found.decision, Escalate)
+        assert "Kubernetes" in found.decision.reason
+        assert any(not e.ok and e.source is Source.KUBERNETES for e in found.evidence)
