@@ -176,6 +176,11 @@ def _post_of() -> Callable[..., bytes]:
     return post_of
 
 
+@pytest.fixture(name="serve")
+def _serve() -> Callable[..., Any]:
+    return serve
+
+
 @dataclass
 class FakeAlertmanager:
     """Lists what a test puts there, as Alertmanager's API v2 does."""
@@ -183,7 +188,7 @@ class FakeAlertmanager:
     alerts: list[dict[str, Any]] = field(default_factory=list)
     status: int = 200
     posted: list[dict[str, Any]] = field(default_factory=list)
-    answers: int = 0
+    delay: float = 0.0
 
     def put(
         self, labels: dict[str, str], *, silenced: bool = False, inhibited: bool = False
@@ -212,7 +217,12 @@ class FakeAlertmanager:
             body, more = body + event.get("body", b""), event.get("more_body", False)
         if scope["method"] == "POST":
             self.posted += json.loads(body)
-        self.answers += 1
+        await asyncio.sleep(self.delay)
         answer = json.dumps(self.alerts if scope["method"] == "GET" else {}).encode()
         await send({"type": "http.response.start", "status": self.status, "headers": []})
         await send({"type": "http.response.body", "body": answer})
+
+
+@pytest.fixture
+def fake_alertmanager() -> type[FakeAlertmanager]:
+    return FakeAlertmanager

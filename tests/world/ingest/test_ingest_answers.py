@@ -39,21 +39,9 @@ async def post(url: str, content: Any, **headers: str) -> httpx2.Response:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "not JSON"),
         (b"hello", "not JSON"),
-        (b"\xff\xfe", "not JSON"),
-        (b"[]", "Expected `object`, got `array`"),
-        (b'{"alerts": []}', "no `version` at `$`"),
         (body(version="3"), "webhook version '3' at `$.version`"),
-        (b'{"version": "5", "groups": []}', "webhook version '5' at `$.version`"),
         (body(alerts=7), "Expected `array`, got `int` - at `$.alerts`"),
-        (body(alerts=[{**GOOD, "status": "sad"}]), "'sad' - at `$.alerts[0].status`"),
-        (body(alerts=[GOOD, {"status": "firing"}]), "`labels` - at `$.alerts[1]`"),
-        (body(alerts=[{**GOOD, "labels": {"a": 1}}]), "at `$.alerts[0].labels[...]`"),
-        (body(alerts=[{**GOOD, "startsAt": "soon"}]), "at `$.alerts[0].startsAt`"),
-        (body(alerts=[{**GOOD, "startsAt": "2026-11-20T20:38:59"}]), "timezone"),
-        (body(alerts=[{**GOOD, "startsAt": "9999-12-31T23:59:59-05:00"}]), "out of range"),
-        (b'{"deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "recursion"),
     ],
 )
 async def test_what_cannot_be_read_is_400_and_says_why(
