@@ -7,12 +7,10 @@ none of them can fail for the first time at night.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn
+from typing import Final, Literal, NoReturn
 
 import promql_parser
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from yaml.constructor import SafeConstructor
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tiphys.agents.fact_list import FACTS
 from tiphys.policies.expressions import (
@@ -21,9 +19,9 @@ from tiphys.policies.expressions import (
     compile_expression,
 )
 from tiphys.policies.model import ActionName, Json
+from tiphys.policies.strict_yaml import Document, YamlUnreadableError, read_yaml
 from tiphys.workflow_templates.catalogue import UnknownActionError, find
 
-Path_ = tuple[str | int, ...]
 PLACES: Final = ("namespace", "pod", "deployment", "statefulset", "daemonset", "node", "workload",
                  "workload_pods", "job_name", "persistentvolumeclaim")  # fmt: skip
 """What `{…}` may name in a query; `workload_pods` goes with `=~`, the others with `=`."""
@@ -36,7 +34,7 @@ class PlaybookInvalidError(Exception):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
 
 class Match(_Part):
@@ -87,6 +85,11 @@ class Answer(_Part):
     act: Act | None = None
     nothing: str | None = Field(default=None, min_length=1, max_length=1_000)
     escalate: str | None = Field(default=None, min_length=1, max_length=1_000)
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _written_plainly(cls, value: object) -> object:
+        return str(value).lower() if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _one(self) -> "Answer":
@@ -152,26 +155,32 @@ class PlaybookFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lines: dict[Path_, int] = {}
+        self._document = Document(None, {})
 
     def read(self) -> list[Compiled]:
         """Give the file's playbooks; raises `PlaybookInvalidError`."""
         try:
-            documents = list(yaml.compose_all(self.path.read_text(encoding="utf-8")))
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            self._refuse(line, "", f"YAML was expected: {error.problem}")
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            self._refuse(1, "", f"readable YAML was expected: {error}")
-        return [self._one(document) for document in documents]
+            text = self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self._refuse(1, "", f"readable text was expected: {error}")
+        documents = [self._parsed(part) for part in _parts(text)]
+        found = [document for document in documents if document.value is not None]
+        if not found:
+            self._refuse(1, "", "a playbook was expected, the file is empty")
+        return [self._one(document) for document in found]
 
-    def _one(self, document: yaml.Node) -> Compiled:
-        self._lines = {}
-        plain = self._plain(document, ())
+    def _parsed(self, text: str) -> Document:
         try:
-            book = Playbook.model_validate(plain)
+            return read_yaml(text)
+        except YamlUnreadableError as error:
+            self._refuse(error.line, "", error.problem)
+
+    def _one(self, document: Document) -> Compiled:
+        self._document = document
+        try:
+            book = Playbook.model_validate(document.value)
         except ValidationError as error:
-            first = error.errors()[0]
+            first = error.errors(include_url=False)[0]
             self._refuse_at(first["loc"], first["msg"].removeprefix("Value error, "))
         self._check(book)
         try:
@@ -194,7 +203,7 @@ class PlaybookFile:
             except ValueError as error:
                 self._refuse_at(("gather", i, "query"), f"PromQL was expected: {error}")
 
-    def _check_act(self, act: Act, at: Path_) -> None:
+    def _check_act(self, act: Act, at: tuple[str | int, ...]) -> None:
         try:
             action = find(act.action)
         except UnknownActionError as error:
@@ -206,36 +215,28 @@ class PlaybookFile:
                 expected = f"{act.action} has no parameter {name}; it has {listed}"
                 self._refuse_at((*at, "parameters", name), expected)
 
-    def _plain(self, node: yaml.Node, path: Path_) -> Any:
-        self._lines[path] = node.start_mark.line + 1
-        if isinstance(node, yaml.MappingNode):
-            found: dict[str, Any] = {}
-            for key_node, value_node in node.value:
-                key = str(key_node.value)
-                if key in found:
-                    line = key_node.start_mark.line + 1
-                    self._refuse(line, ".".join(map(str, (*path, key))), "it stands here twice")
-                found[key] = self._plain(value_node, (*path, key))
-                self._lines[(*path, key)] = key_node.start_mark.line + 1
-            return found
-        if isinstance(node, yaml.SequenceNode):
-            return [self._plain(item, (*path, i)) for i, item in enumerate(node.value)]
-        return SafeConstructor().construct_object(node)
-
     def _refuse_at(self, path: tuple[str | int, ...], expected: str) -> NoReturn:
-        known = path
-        while known not in self._lines and known:
-            known = known[:-1]
-        self._refuse(self._lines.get(known, 1), ".".join(map(str, path)), expected)
+        self._refuse(self._document.line(path), ".".join(map(str, path)), expected)
 
     def _refuse(self, line: int, key: str, expected: str) -> NoReturn:
         place = f"{self.path}:{line}: " + (f"{key}: " if key else "")
         raise PlaybookInvalidError(place + expected)
 
 
+def _parts(text: str) -> list[str]:
+    """Split a file at its `---` lines; blank lines in front keep the numbers of the lines right."""
+    parts: list[list[str]] = [[]]
+    for number, line in enumerate(text.splitlines()):
+        if line.rstrip() == "---":
+            parts.append([""] * (number + 1))
+        else:
+            parts[-1].append(line)
+    return ["\n".join(part) for part in parts]
+
+
 def _known(path: str, entry: str) -> bool:
     return path == entry or (entry.endswith("*") and path.startswith(entry[:-1]))
 
 
-def _split(key: str) -> Path_:
+def _split(key: str) -> tuple[str | int, ...]:
     return tuple(int(p) if p.isdigit() else p for p in key.split("."))
