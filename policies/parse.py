@@ -92,6 +92,11 @@ def load(path: Path | Traversable, *, actions: Collection[str] | None = None) ->
     return parse(text, name, actions=actions)
 
 
+def built_in_text(which: Literal["default", "demo"]) -> str:
+    """Give the text of a policy that ships with Tiphys."""
+    return (files("tiphys.policies") / f"{which}.yaml").read_text(encoding="utf-8")
+
+
 def built_in(which: Literal["default", "demo"] = "default") -> Policy:
     """Give a policy that ships with Tiphys: `default` only suggests, `demo` is the demo's own."""
     return load(files("tiphys.policies") / f"{which}.yaml")

@@ -91,6 +91,7 @@ class World:
         )
         self.argo: Argo | None = None
         self._argo_task: asyncio.Task[None] | None = None
+        self._fault: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- life -----------------------------------------------------------------------------------
@@ -149,7 +150,13 @@ class World:
             self.circumstances,
         )  # fmt: skip
         self.circumstances.set({STRUCK: True})
-        self._run(Fault(stage, self._tell).play(self.scenario.fault))
+        self._fault = self._start(Fault(stage, self._tell).play(self.scenario.fault))
+        self._tasks.append(self._fault)
+
+    @property
+    def fault_over(self) -> bool:
+        """Whether every step of the fault has happened."""
+        return self._fault is not None and self._fault.done()
 
     async def stop(self) -> None:
         """End everything: tasks, step processes, servers. May be repeated."""

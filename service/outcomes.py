@@ -1,11 +1,11 @@
 """From a Workflow's status to what its steps said and how the run ended; pure.
 
-Source: Argo Workflows, `WorkflowStatus.nodes`. A containerSet reports outputs only from its
-container named `main`, which is therefore our verify step.
+Source: Argo Workflows, `WorkflowStatus.nodes`. A containerSet's outputs stand on its pod's node and
+come from its container named `main`, which is therefore our verify step.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -65,7 +65,8 @@ def view(workflow: Object) -> RunView:
     """Read a Workflow object."""
     status = cast("dict[str, Any]", workflow.get("status") or {})
     nodes = cast("dict[str, dict[str, Any]]", status.get("nodes") or {})
-    steps = [_step(node) for node in nodes.values() if _is_step(node)]
+    verified = _verified(nodes.values())
+    steps = [_step(node, verified) for node in nodes.values() if _is_step(node)]
     order = list(StepName)
     return RunView(
         phase=str(status.get("phase") or "Pending"),
@@ -81,10 +82,16 @@ def _is_step(node: Mapping[str, Any]) -> bool:
     return node.get("type") == "Pod" and node.get("templateName") == "rollback"
 
 
-def _step(node: Mapping[str, Any]) -> StepView:
+def _verified(nodes: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Give what verify reported, from the node of the pod that it ran in."""
+    pods = (n for n in nodes if n.get("type") == "Pod" and n.get("templateName") != "rollback")
+    return next((report for pod in pods if (report := _report(pod))), {})
+
+
+def _step(node: Mapping[str, Any], verified: Mapping[str, Any]) -> StepView:
     container = node.get("type") == "Container"
     name = str(node["displayName"]) if container else "rollback"
-    report = _report(node)
+    report = verified if name == "main" else {} if container else _report(node)
     message = str(report.get("message") or node.get("message") or "")
     return StepView(
         step=_CONTAINERS[name],

@@ -16,6 +16,7 @@ from tiphys.service.errors import BadInputError
 from tiphys.service.kubernetes_reader import KubernetesReader
 from tiphys.service.ledger import utc_now
 from tiphys.service.settings import Settings
+from tiphys.workflow_templates import catalogue
 
 
 def read_playbooks(folder: Path | None) -> Playbooks:
@@ -57,7 +58,14 @@ def _metrics(settings: Settings) -> Metrics | None:
 def _reasoner(settings: Settings, playbooks: Playbooks) -> Reasoner:
     if settings.model_base_url is None:
         return playbooks
-    from tiphys.agents.model_reasoner import ModelReasoner
+    from tiphys.agents.budget import Meter
+    from tiphys.agents.model_reasoner import Endpoint, ModelReasoner
 
-    model = ModelReasoner(settings)
+    endpoint = Endpoint(
+        base_url=settings.model_base_url,
+        model=settings.model,
+        api_key=settings.model_api_key,
+        timeout=settings.model_timeout,
+    )
+    model = ModelReasoner.connect(endpoint, catalogue.every(), Meter())
     return WithFallback(model, playbooks)

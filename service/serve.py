@@ -60,7 +60,9 @@ async def _serve(settings: Settings) -> None:
     server = _Server(
         uvicorn.Config(
             service.asgi,
+            interface="asgi3",
             lifespan="off",
+            proxy_headers=False,
             access_log=False,
             log_config=None,
             timeout_graceful_shutdown=5,

@@ -1,6 +1,7 @@
 """Stage: incidents that wait, for an approval, for the alert to end or for a human.
 
-Invariants: an incident closes only when every one of its alerts has ended; one that waits past its
+Invariants: an incident closes only when every one of its alerts has ended, and one that froze its
+target only after a human acknowledged it; one that waits past its
 deadline pages; a page that nobody received is sent again.
 """
 
@@ -10,7 +11,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from tiphys.policies.lifecycle import Move, State
-from tiphys.policies.model import Incident, Severity
+from tiphys.policies.model import Incident, Outcome, Severity
 from tiphys.service import episodes
 from tiphys.service.audit import AuditEvent
 from tiphys.service.errors import WorldRefusedError
@@ -48,6 +49,12 @@ _LATE = {
 }
 
 
+def _unread(incident: Incident) -> bool:
+    """Whether a human must hear of it even if the alert is over: the target is frozen."""
+    frozen = incident.outcome in {Outcome.ROLLBACK_FAILED, Outcome.UNKNOWN}
+    return frozen and incident.state == State.ESCALATED
+
+
 class Settle:
     """Closes what is over, escalates what is late, pages what is escalated."""
 
@@ -62,7 +69,7 @@ class Settle:
         async with self._ledger.database.reading() as tx:
             over = await episodes.gone(tx, incident.id, listings=self._waits.listings)
             joined = await episodes.began_after(tx, incident.id, incident.changed_at)
-        if over:
+        if over and not _unread(incident):
             await self._close(job)
         elif joined and incident.state == State.MONITORING:
             await self._look_into(job)

@@ -1,0 +1,197 @@
+"""A simulated cluster and a real `tiphys serve` in it, for the demo and for tests.
+
+The world lives in this process; the service is a child that can be killed and started again.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+import yaml
+
+from tiphys.policies.parse import built_in_text
+from tiphys.sandbox.scenario import Scenario
+from tiphys.sandbox.world import World
+from tiphys.service.errors import TiphysError
+from tiphys.workflow_templates.render import RenderSettings, manifests, role_bindings
+from tiphys.workflow_templates.signature import load_or_create_key, public_hex
+
+READY_SECONDS = 60.0
+PACE = {
+    "TIPHYS_RECONCILE_INTERVAL": "0.5",
+    "TIPHYS_POLL_INTERVAL": "0.2",
+    "TIPHYS_NOT_AFTER_SECONDS": "300",
+}
+"""The sandbox is fast; a real installation keeps the defaults."""
+
+
+class ServeFailedError(TiphysError):
+    """`tiphys serve` did not start."""
+
+
+class Rehearsal:
+    """Use as an async context manager; everything is in `directory` and nothing else."""
+
+    def __init__(self, scenario: Scenario, directory: Path) -> None:
+        self.scenario = scenario
+        self.directory = directory
+        self.world = World(scenario, directory)
+        self.url = ""
+        self._token = secrets.token_urlsafe(16)
+        self._webhook_token = secrets.token_urlsafe(16)
+        self._process: asyncio.subprocess.Process | None = None
+        self._http = httpx2.AsyncClient(timeout=10.0, trust_env=False)
+
+    async def __aenter__(self) -> Self:
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            await self.world.start()
+            self._install()
+            await self.start_service()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        await self.stop_service()
+        await self.world.stop()
+        await self._http.aclose()
+
+    def _install(self) -> None:
+        key = load_or_create_key(self.directory / "launcher.key")
+        settings = RenderSettings(
+            image="tiphys-step",
+            public_key=public_hex(key),
+            prometheus_url=self.world.prometheus_url,
+            verify_share=0.05,
+        )
+        self.world.install(manifests(settings))
+        for namespace in self.world.opted_in:
+            self.world.install(role_bindings(settings, namespace))
+        policy: Any = yaml.safe_load(built_in_text("demo"))
+        text = yaml.safe_dump(_laid_over(policy, self.scenario.policy), sort_keys=False)
+        (self.directory / "policy.yaml").write_text(text)
+
+    # --- the service ----------------------------------------------------------------------------
+
+    async def start_service(self) -> None:
+        """Start `tiphys serve` as a child and connect Alertmanager to it."""
+        address = self.directory / "serve.json"
+        address.unlink(missing_ok=True)
+        with (self.directory / "serve.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tiphys.service.main", "serve"),
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the demo, which stops the child itself
+            )
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._wait_until_ready(address)
+        except TimeoutError:
+            raise ServeFailedError(self._last_words()) from None
+        self.world.connect_webhook(f"{self.url}/webhooks/alertmanager", self._webhook_token)
+
+    async def _wait_until_ready(self, address: Path) -> None:
+        while True:
+            if self._process is None or self._process.returncode is not None:
+                raise ServeFailedError(self._last_words())
+            with contextlib.suppress(OSError, ValueError, KeyError, httpx2.HTTPError):
+                self.url = _address(address)
+                answer = await self._http.get(f"{self.url}/readyz")
+                if answer.status_code == 200:
+                    return
+            await asyncio.sleep(0.05)
+
+    def _last_words(self) -> str:
+        lines = (self.directory / "serve.log").read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def _environment(self) -> dict[str, str]:
+        ours = {k: v for k, v in os.environ.items() if not k.startswith("TIPHYS_")}
+        port = self.url.rpartition(":")[2] if self.url else "0"
+        given = self.world.environment(f"http://127.0.0.1:{port}", self._webhook_token)
+        return {
+            **ours,
+            **given,
+            **PACE,
+            "TIPHYS_DATA_DIR": str(self.directory),
+            "TIPHYS_POLICY": str(self.directory / "policy.yaml"),
+            "TIPHYS_API_TOKEN": self._token,
+        }
+
+    def kill_service(self) -> None:
+        """SIGKILL it, as a power cut would."""
+        if self._process and self._process.returncode is None:
+            self._process.kill()
+
+    async def restart_service(self) -> None:
+        """Start it again after a kill, on the same port."""
+        if self._process:
+            await self._process.wait()
+        await self.start_service()
+
+    async def stop_service(self) -> None:
+        """End it politely, then by force."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            process.terminate()
+        try:
+            async with asyncio.timeout(15):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    # --- talking to it --------------------------------------------------------------------------
+
+    @property
+    def token(self) -> str:
+        """The API's bearer token."""
+        return self._token
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """Read from the API; raises `httpx2.HTTPError`."""
+        headers = {"Authorization": f"Bearer {self._token}"}
+        answer = await self._http.get(f"{self.url}{path}", params=query, headers=headers)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def post(self, path: str, body: Any) -> Any:
+        """Write to the API; raises `httpx2.HTTPError`."""
+        headers = {"Authorization": f"Bearer {self._token}"}
+        answer = await self._http.post(f"{self.url}{path}", json=body, headers=headers)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def _address(file: Path) -> str:
+    return str(json.loads(file.read_text())["url"])
+
+
+def _laid_over(below: Any, above: Any) -> Any:
+    if isinstance(below, dict) and isinstance(above, dict):
+        keys = [*below, *(key for key in above if key not in below)]
+        return {k: _laid_over(below.get(k), above[k]) if k in above else below[k] for k in keys}
+    return above
