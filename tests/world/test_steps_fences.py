@@ -168,9 +168,13 @@ class World:
         return later
 
     async def until(self, condition: Callable[[], Any]) -> None:
+        moved = asyncio.Event()
+        unsubscribe = self.store.subscribe(lambda *_: moved.set())
         async with asyncio.timeout(8):
             while not condition():
-                await asyncio.sleep(0.01)
+                await moved.wait()
+                moved.clear()
+        unsubscribe()
 
     async def rolled_out(self) -> None:
         def done() -> bool:
@@ -510,10 +514,7 @@ async def test_another_runs_unfinished_mark_refuses_and_a_kept_one_does_not(
     first = await planned(world, name)
     await world.step(ACT, first)
     await world.rolled_out()
-    if name == SCALE:
-        second = world.plan(SCALE, 2, replicas=4)
-    else:
-        second = world.plan(UNDO, 2)
+    second = world.plan(name, 2, **({"replicas": 4} if name == SCALE else {}))
     refused = await world.step(PRECHECK, second)
     assert refused.result is Result.REFUSED
     assert "another run" in refused.message
