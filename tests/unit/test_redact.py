@@ -43,6 +43,7 @@ LEAKS = [
     (f"postgres://ada:p/{S}@db:5432/shop", S),
     (f"amqp://:{S}@mq", S),
     (f"https://{S}@git.example/x.git", S),
+    (f"clone https://{S}@git/x.git", S),
     (f"jwt {JWT} end", "eyJzdWIi"),
     ("id AKIA" + "IOSFODNN7EXAMPLE", "IOSFODNN7"),
     ("ghp_" + "a1B2" * 9, "a1B2a1B2"),
