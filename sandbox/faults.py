@@ -1,6 +1,7 @@
 """Plays a scenario's fault: one step after the other, each when its condition holds."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from tiphys.sandbox.logs import Logs
 from tiphys.sandbox.prometheus import Prometheus
 from tiphys.sandbox.scenario import Post, Step
 from tiphys.sandbox.store import ApiError, PatchType, Store
+from tiphys.sandbox.timestamps import rfc3339
 
 RESOLVE_SECONDS = 3600.0
+PEER_SECONDS, PEER_PAUSE = 60.0, 0.5
+"""How long the peer of Alertmanager goes on trying, and how long it waits between."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,9 @@ class Fault:
         body = {
             "labels": post.labels,
             "annotations": post.annotations,
-            "startsAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-            "endsAt": _instant(now if post.resolved else now + RESOLVE_SECONDS),
+            "startsAt": rfc3339(started),
+            # Just before now: an end that is still to come would count as firing.
+            "endsAt": rfc3339(now - 0.001 if post.resolved else now + RESOLVE_SECONDS),
             "generatorURL": self._link(post.labels.get("alertname", "")),
         }
         alertmanager.receive([body])
@@ -130,9 +135,13 @@ class Fault:
         group = Group("tiphys", group_key("{}", labels), labels, 0)
         said = webhook_body(group, [held], now, alertmanager.external_url, 0)
         headers = {"Authorization": f"Bearer {alertmanager.bearer}"} if alertmanager.bearer else {}
-        async with httpx2.AsyncClient(trust_env=False) as client:
-            answer = await client.post(alertmanager.webhook_url, json=said, headers=headers)
-            answer.raise_for_status()
+        async with httpx2.AsyncClient(trust_env=False) as client, asyncio.timeout(PEER_SECONDS):
+            while True:
+                with contextlib.suppress(httpx2.TransportError):
+                    answer = await client.post(alertmanager.webhook_url, json=said, headers=headers)
+                    if answer.status_code < 500:
+                        return
+                await asyncio.sleep(PEER_PAUSE)
 
     def _link(self, alert: str) -> str:
         """Give the link back to Prometheus that the alert's rule would write."""
@@ -141,8 +150,3 @@ class Fault:
                 base = self._stage.prometheus.external_url
                 return f"{base}/graph?g0.expr={quote(state.rule.expr.strip())}&g0.tab=1"
         return ""
-
-
-def _instant(at: float) -> str:
-    whole, part = divmod(at, 1)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f"{part:.3f}"[1:] + "Z"
