@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tiphys.policies.model import Denied, NeedsApproval, Risk, Verdict
+from tiphys.policies.model import Risk
 from tiphys.policies.rule import ALLOWED, SETTINGS, Request, Rule, RuleName
+from tiphys.policies.verdict import Denied, NeedsApproval, Verdict
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

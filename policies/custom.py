@@ -10,8 +10,9 @@ from enum import StrEnum
 from typing import ClassVar, Final
 
 from tiphys.policies.expressions import Expression
-from tiphys.policies.model import Denied, Json, NeedsApproval, Verdict
+from tiphys.policies.model import Json
 from tiphys.policies.rule import ALLOWED, Request, Rule, RuleName
+from tiphys.policies.verdict import Denied, NeedsApproval, Verdict
 
 
 class Effect(StrEnum):

@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tiphys.policies.model import Denied, NeedsApproval, Source, Verdict
+from tiphys.policies.model import Source
 from tiphys.policies.rule import ALLOWED, SETTINGS, Request, Rule, RuleName
+from tiphys.policies.verdict import Denied, NeedsApproval, Verdict
 
 Seconds = Annotated[int, Field(ge=0)]
 

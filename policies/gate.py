@@ -26,15 +26,7 @@ from tiphys.policies.limits import (
     OpenMark,
     StopSwitch,
 )
-from tiphys.policies.model import (
-    ApprovalFact,
-    Denied,
-    Facts,
-    Judgement,
-    Proposal,
-    RuleVerdict,
-    Verdict,
-)
+from tiphys.policies.model import Facts, Proposal
 from tiphys.policies.ownership import FieldOwner, LongJob, ReplicasOwner, RolloutInProgress
 from tiphys.policies.policy import Policy
 from tiphys.policies.protected import (
@@ -46,6 +38,7 @@ from tiphys.policies.protected import (
     ProtectedNamespaces,
 )
 from tiphys.policies.rule import FactsMissingError, Request, Rule
+from tiphys.policies.verdict import ApprovalFact, Denied, Judgement, RuleVerdict, Verdict
 
 RULES: Final[tuple[type[Rule], ...]] = (
     StopSwitch,

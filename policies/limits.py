@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tiphys.policies.model import Denied, Verdict
 from tiphys.policies.rule import ALLOWED, SETTINGS, Request, Rule, RuleName
+from tiphys.policies.verdict import Denied, Verdict
 
 
 @dataclass(frozen=True, config=SETTINGS)

@@ -4,8 +4,9 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from tiphys.policies.model import ActionName, Denied, NeedsApproval, Verdict
+from tiphys.policies.model import ActionName
 from tiphys.policies.rule import ALLOWED, SETTINGS, Request, Rule, RuleName
+from tiphys.policies.verdict import Denied, NeedsApproval, Verdict
 
 
 @dataclass(frozen=True, config=SETTINGS)

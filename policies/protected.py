@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from tiphys.policies.model import Denied, Verdict
 from tiphys.policies.rule import ALLOWED, SETTINGS, Request, Rule, RuleName
+from tiphys.policies.verdict import Denied, Verdict
 
 
 @dataclass(frozen=True, config=SETTINGS)

@@ -12,16 +12,8 @@ from typing import ClassVar, Final
 
 from pydantic import ConfigDict
 
-from tiphys.policies.model import (
-    AlertFacts,
-    Allowed,
-    Facts,
-    HistoryFacts,
-    Proposal,
-    StopFacts,
-    TargetFacts,
-    Verdict,
-)
+from tiphys.policies.model import AlertFacts, Facts, HistoryFacts, Proposal, StopFacts, TargetFacts
+from tiphys.policies.verdict import Allowed, Verdict
 
 SETTINGS: Final = ConfigDict(extra="forbid")
 """For the rules' dataclasses: a setting that does not exist is refused."""

@@ -6,8 +6,9 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tiphys.policies.lifecycle import Move, State
-from tiphys.policies.model import ApprovalFact, Incident
+from tiphys.policies.model import Incident
 from tiphys.policies.plan import digest
+from tiphys.policies.verdict import ApprovalFact
 from tiphys.service.audit import AuditEvent
 from tiphys.service.database import Transaction, moment, stamp
 from tiphys.service.errors import NotApprovableError

@@ -15,17 +15,11 @@ from tiphys.agents.ports import Case
 from tiphys.policies.gate import judge
 from tiphys.policies.lifecycle import Move
 from tiphys.policies.limits import LaunchRate
-from tiphys.policies.model import (
-    EvidenceFact,
-    Facts,
-    Judgement,
-    Plan,
-    Proposal,
-    StopFacts,
-)
+from tiphys.policies.model import EvidenceFact, Facts, Plan, Proposal, StopFacts
 from tiphys.policies.plan import MAX_ENCODED_PLAN, digest, encode
 from tiphys.policies.policy import Policy
 from tiphys.policies.rule import RuleName
+from tiphys.policies.verdict import Judgement
 from tiphys.service.approvals import Approvals
 from tiphys.service.audit import AuditEvent
 from tiphys.service.cases import Cases

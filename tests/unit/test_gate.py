@@ -16,16 +16,12 @@ from tiphys.policies.gate import RULES, judge, rules_of
 from tiphys.policies.limits import Cooldown, LaunchRate
 from tiphys.policies.model import (
     AlertFacts,
-    Allowed,
-    ApprovalFact,
     Change,
     Check,
     DecidedBy,
-    Denied,
     EvidenceFact,
     Facts,
     HistoryFacts,
-    NeedsApproval,
     Owner,
     Proposal,
     Risk,
@@ -33,10 +29,10 @@ from tiphys.policies.model import (
     StopFacts,
     Target,
     TargetFacts,
-    Verdict,
 )
 from tiphys.policies.policy import Policy
 from tiphys.policies.rule import ALLOWED, Request, Rule, RuleName
+from tiphys.policies.verdict import Allowed, ApprovalFact, Denied, NeedsApproval, Verdict
 
 NOW = datetime(2026, 3, 4, 3, 0, tzinfo=UTC)
 TARGET = Target(

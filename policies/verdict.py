@@ -1,0 +1,97 @@
+"""What the gate answers: a verdict per rule, the judgement over all, the approval it weighed."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tiphys.policies.model import Instant, Noun
+
+
+class ApprovalFact(Noun):
+    """A person's yes, and the plan it is now held against; the gate compares the two."""
+
+    approved_digest: str
+    """`plan.digest` of the plan that the person saw."""
+    plan_digest: str
+    """`plan.digest` of the plan that would be launched now."""
+    by: str
+    expires_at: Instant
+
+
+class Allowed(Noun):
+    """The rule has no objection."""
+
+    verdict: Literal["allowed"] = "allowed"
+
+
+class NeedsApproval(Noun):
+    """The rule lets it pass when a human agrees."""
+
+    verdict: Literal["needs_approval"] = "needs_approval"
+    reason: str
+
+
+class Denied(Noun):
+    """The rule forbids it."""
+
+    verdict: Literal["denied"] = "denied"
+    reason: str
+
+
+Verdict = Annotated[Allowed | NeedsApproval | Denied, Field(discriminator="verdict")]
+
+
+class RuleVerdict(Noun):
+    """One rule's answer."""
+
+    rule: str
+    verdict: Verdict
+
+
+class Judgement(Noun):
+    """Every rule's answer; the strictest decides."""
+
+    verdicts: tuple[RuleVerdict, ...]
+    policy: str
+    """Name and version of the policy, with the SHA-256 of its text."""
+    approved_by: str = ""
+    """Who approved exactly this plan; empty when nobody did or the approval is void."""
+    approval_void: str = ""
+    """Why an approval that was brought along does not count; empty when it does."""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it may be launched now; no verdicts at all allow nothing."""
+        return bool(self.verdicts) and not self.denied and not self.needs_approval
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether a person's yes is all that it lacks."""
+        return not self.denied and bool(self.approvals) and not self.approved_by
+
+    @property
+    def denied(self) -> bool:
+        """Whether it may not be launched, approved or not."""
+        return bool(self.denials)
+
+    @property
+    def denied_by(self) -> frozenset[str]:
+        """The names of the rules that deny."""
+        return frozenset(v.rule for v in self.verdicts if isinstance(v.verdict, Denied))
+
+    @property
+    def denials(self) -> tuple[str, ...]:
+        """Each denial as `rule: reason`."""
+        return self._reasons("denied")
+
+    @property
+    def approvals(self) -> tuple[str, ...]:
+        """Each need for approval as `rule: reason`."""
+        return self._reasons("needs_approval")
+
+    def _reasons(self, verdict: str) -> tuple[str, ...]:
+        return tuple(
+            f"{v.rule}: {v.verdict.reason}"
+            for v in self.verdicts
+            if v.verdict.verdict == verdict and not isinstance(v.verdict, Allowed)
+        )
