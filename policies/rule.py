@@ -5,7 +5,7 @@ for a denial; no rule can mistake "unknown" for "fine".
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Final
@@ -65,6 +65,8 @@ class Request:
     proposal: Proposal
     facts: Facts
     now: datetime
+    memo: dict[str, object] = field(default_factory=dict[str, object], compare=False, repr=False)
+    """What one rule has derived from this request and the next would derive again."""
 
     @property
     def alert(self) -> AlertFacts:
