@@ -180,7 +180,10 @@ class PlaybookFile:
         try:
             book = Playbook.model_validate(document.value)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
+            # A key that nobody knows explains the one that is missing.
+            first = min(
+                error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden"
+            )
             self._refuse_at(first["loc"], first["msg"].removeprefix("Value error, "))
         self._check(book)
         try:

@@ -135,7 +135,7 @@ def pod_facts(pod: Object, now: datetime) -> dict[str, Json]:
         "phase": text(pod, "status", "phase"),
         "ready": is_ready(pod),
         "trouble": trouble_of(pod, now).value,
-        "running": bool(statuses) and all(mapping(s, "state", "running") for s in statuses),
+        "running": bool(statuses) and all(dig(s, "state", "running") is not None for s in statuses),
         "restarts": sum(whole(s, "restartCount") for s in _statuses(pod)),
         "container": text(failing, "name"),
         "image": text(failing, "image"),
