@@ -167,31 +167,23 @@ def _vectors(symbol: str, left: Vector, right: Vector, how: Matching) -> Vector:
             " must be unique on one side",
         )
     results: list[Row] = []
-    by_signature: defaultdict[Signature, list[Row]] = defaultdict(list)
     for row in many.rows:
-        signature = how.signature(row.labels)
-        for partner in ones.get(signature, ()):
+        for partner in ones.get(how.signature(row.labels), ()):
             labels = how.result_labels(row.labels, partner.labels, drop_name=_drops(symbol, how))
             values: Column = [
                 None if a is None or b is None else operation(a, b)
                 for a, b in zip(row.values, partner.values, strict=True)
             ]
-            result = Row(labels, values)
-            results.append(result)
-            by_signature[signature].append(result)
-    if not how.many:
-        for rows in by_signature.values():
-            _refuse_overlap(
-                rows,
-                "multiple matches for labels: many-to-one matching must be"
-                " explicit (group_left/group_right)",
-            )
+            results.append(Row(labels, values))
     try:
         return merged(results)
     except QueryError as error:
-        raise QueryError(
-            "multiple matches for labels: grouping labels must ensure unique matches"
-        ) from error
+        why = (
+            "grouping labels must ensure unique matches"
+            if how.many
+            else "many-to-one matching must be explicit (group_left/group_right)"
+        )
+        raise QueryError(f"multiple matches for labels: {why}") from error
 
 
 def _refuse_overlap(rows: list[Row], message: str) -> None:

@@ -412,6 +412,16 @@ def test_what_cannot_be_answered_is_refused(query: str, error: type[Exception] |
         instant_vector(loaded(PODS), query, 300)
 
 
+def test_ambiguous_matches_are_named() -> None:
+    for query, why in (
+        ("load / on(node) size", "many-to-one matching must be explicit"),
+        ("size / on(node) load", "many-to-many matching not allowed"),
+        ("load / on(node) group_left(pod) size", "grouping labels must ensure unique matches"),
+    ):
+        with pytest.raises(QueryError, match=why):
+            instant_vector(loaded(PODS), query, 300)
+
+
 def test_a_large_range_query_is_cheap() -> None:
     """240 steps x 50 series over 5-minute windows of samples each second, in processor time."""
     tsdb = Tsdb()

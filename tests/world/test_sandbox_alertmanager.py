@@ -169,7 +169,7 @@ async def test_a_resolved_alert_is_posted_once_beside_what_still_fires(here: Her
     assert from_rfc3339(ended["endsAt"]) > from_rfc3339(ended["startsAt"]) == pytest.approx(START)
     here.push(alert("a", ends=-0.001), alert("b"))
     await here.quiet()
-    here.push(alert("b", ends=-0.001))
+    here.push(alert("a", ends=-0.001), alert("b", ends=-0.001))
     await here.until(lambda: len(here.bodies) == 3)
     assert here.bodies[2]["status"] == "resolved"
     assert [a["labels"]["pod"] for a in here.bodies[2]["alerts"]] == ["b"]
