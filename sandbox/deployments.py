@@ -159,7 +159,6 @@ def _roll(store: Store, deployment: Obj, new: Obj, old: Sequence[Obj]) -> None:
         sick = min(max(spare, 0), max(each["spec"]["replicas"] - _available(each), 0))
         _scale(store, deployment, each, each["spec"]["replicas"] - sick)
         spare -= sick
-    spare = min(spare, sum(map(_available, [new, *old])) - least)
     for each in oldest_first:
         down = min(max(spare, 0), each["spec"]["replicas"])
         _scale(store, deployment, each, each["spec"]["replicas"] - down)

@@ -219,10 +219,12 @@ async def test_a_json_patch_whose_test_fails_changes_nothing(api: Api, test: Jso
     body = deployment(replicas=1)
     body["metadata"]["annotations"] = {"other": "1"}
     api.store.create(body)
-    patch = [{"op": "replace", "path": "/spec/replicas", "value": 9}, {"op": "test", **test}]
+    change = {"op": "add", "path": "/spec/replicas", "value": 9}
+    patch = [{**change, "path": "/spec/paused"}, {"op": "test", **test}, change]
     answer = await api.ask("PATCH", f"{DEPLOYMENTS}/web", patch, JSON_PATCH)
     refused(answer, 422, "Invalid")
-    assert api.store.get("Deployment", "shop", "web")["spec"]["replicas"] == 1
+    spec = api.store.get("Deployment", "shop", "web")["spec"]
+    assert (spec["replicas"], spec.get("paused")) == (1, None), "all or nothing"
 
 
 async def test_a_json_patch_does_all_its_operations(api: Api) -> None:
