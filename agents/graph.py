@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol, cast
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from pydantic import TypeAdapter
@@ -202,7 +201,7 @@ def _case(state: State) -> Case:
     return case_from_json(state.get("case", {}))
 
 
-def _thread(incident: str, attempt: int) -> RunnableConfig:
+def _thread(incident: str, attempt: int) -> Any:
     return {"configurable": {"thread_id": f"{incident}/{attempt}"}}
 
 

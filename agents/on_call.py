@@ -187,8 +187,14 @@ class OnCall:
     async def _truths(self, case: Case, book: Notebook) -> list[Truth] | None:
         if self._metrics is None:
             return None
-        rules = await self._metrics.rules()
         alerts = firing(case)[:MAX_ALERTS]
+        wanted_names = {a.name for a in alerts}
+        rules = await book.ask(
+            Source.PROMETHEUS,
+            f"alerting rules named {', '.join(sorted(wanted_names))}",
+            self._metrics.rules(),
+            lambda every: _rules_told([r for r in every if r.name in wanted_names]),
+        )
         found = [(a, rule_of(a, rules)) for a in alerts]
         wanted = [(a, r, _expression_of(a, r)) for a, r in found]
         distinct = list(dict.fromkeys(e for _, _, e in wanted if e))
@@ -296,6 +302,13 @@ def _told(case: Case, now: datetime) -> dict[str, Json]:
 def _as_dict(state: State) -> dict[str, Json]:
     told = state.get("facts", {}).get("alert")
     return told if isinstance(told, dict) else {}
+
+
+def _rules_told(rules: Sequence[AlertRule]) -> tuple[Json, str]:
+    told: list[Json] = [
+        {"name": r.name, "expression": r.expression, "for_seconds": r.for_seconds} for r in rules
+    ]
+    return told, f"{len(rules)} rules"
 
 
 def _in_words(facts: AlertFacts) -> str:

@@ -13,7 +13,7 @@ from promql_parser import VectorSelector, parse
 
 from tiphys.agents.analysis import downsampled, largest_shift, questions
 from tiphys.agents.gather import PlaceUnknownError, fill, places
-from tiphys.agents.notebook import MAX_ITEMS, MAX_STRING, bounded
+from tiphys.agents.notebook import MAX_ITEMS, MAX_STRING, bounded, make_evidence
 from tiphys.agents.on_call import expression_in_link, rule_of
 from tiphys.agents.pod_facts import Trouble, gpus_of, pod_facts, pods_facts, trouble_of
 from tiphys.agents.ports import AlertRule, Series
@@ -29,7 +29,7 @@ from tiphys.agents.target_facts import (
     open_mark,
 )
 from tiphys.agents.workload_facts import rollout_facts
-from tiphys.policies.model import Alert, Change, Object, Owner, Target
+from tiphys.policies.model import Alert, Change, Object, Owner, Source, Target
 from tiphys.policies.plan import canonical
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -42,7 +42,7 @@ def ago(minutes: float) -> str:
 # --- PromQL -------------------------------------------------------------------------------------
 
 
-@given(st.text(max_size=60))
+@given(st.text(max_size=60) | st.text(alphabet='"\\\n{}=a', max_size=12))
 def test_no_value_leaves_its_quotes(value: str) -> None:
     parsed = parse(selector("up", {"pod": value}))
     assert isinstance(parsed, VectorSelector)
@@ -129,6 +129,13 @@ def test_what_is_written_down_is_bounded() -> None:
     assert isinstance(kept["list"], list)
     assert len(kept["list"]) == MAX_ITEMS
     assert kept["nan"] is None
+
+
+def test_evidence_keeps_a_bounded_answer_and_is_named_by_its_content() -> None:
+    told = make_evidence(Source.LOGS, "logs", NOW, ("x" * 100_000, "y" * 100_000))
+    assert len(told.model_dump_json()) < MAX_STRING + 1_000
+    assert told == make_evidence(Source.LOGS, "logs", NOW, ("x" * 100_000, "y" * 100_000))
+    assert told.id != make_evidence(Source.LOGS, "logs", NOW, ("x", "y"), ok=False).id
 
 
 def test_a_part_added_twice_counts_once() -> None:
