@@ -63,6 +63,13 @@ def subject(labels: Labels) -> str:
     return labels.get("alertname") or "(unnamed)"
 
 
+def shown(labels: Labels) -> str:
+    """Name what the alert is about for people: a pod stays a pod, without a guess at its owner."""
+    about, scraped = subject(labels), _as_scraped(labels)
+    namespace, pod = scraped.get("namespace", ""), scraped.get("pod", "")
+    return f"pod {namespace}/{pod}" if pod and about == workload_of(namespace, pod) else about
+
+
 def workload_of(namespace: str, pod: str) -> str:
     """Name the workload that a pod's name speaks of, or the pod when it bears no generated part."""
     generated = _RANDOM_SUFFIX.match(pod)

@@ -18,13 +18,14 @@ from tiphys.sandbox.store import Store, timestamp
 MANAGER = "kube-controller-manager"
 HASH = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
+_HASH_LETTERS = "bcdf456789"
 _NOT_COPIED = {REVISION, "kubectl.kubernetes.io/last-applied-configuration"}
 
 
 def template_hash(template: Obj) -> str:
-    """Give ten letters and digits that stand for a pod template."""
+    """Give ten letters and digits that stand for a pod template, from those Kubernetes uses."""
     text = json.dumps(template, sort_keys=True).encode()
-    return hashlib.sha256(text).hexdigest()[:10]
+    return "".join(_HASH_LETTERS[byte % 10] for byte in hashlib.sha256(text).digest()[:10])
 
 
 def owner_of(obj: Obj) -> list[Obj]:

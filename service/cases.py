@@ -9,7 +9,7 @@ from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Evidence, Incident, Instant
 from tiphys.service.database import Database, Transaction, stamp
 from tiphys.service.incidents import Incidents, dump
-from tiphys.service.runs import Runs
+from tiphys.service.runs import Runs, StoredRun
 from tiphys.service.tables import evidence, inbox, incidents
 
 FLAPPING_WINDOW = timedelta(hours=1)
@@ -49,7 +49,7 @@ class Cases:
                 action=plans[run.attempt].action,
                 target=plans[run.attempt].target,
                 outcome=run.outcome,
-                message="; ".join(str(s) for s in run.steps)[:2000],
+                message=_last_words(run),
             )
             for run in await self._runs.all_of(tx, incident.id)
             if run.outcome is not None and run.attempt < incident.attempt
@@ -106,3 +106,10 @@ class Cases:
         query = select(evidence.c.body).where(evidence.c.incident_id == incident_id)
         rows = await tx.execute(query.order_by(evidence.c.asked_at))
         return [Evidence.model_validate_json(row.body) for row in rows]
+
+
+def _last_words(run: StoredRun) -> str:
+    """Say what the last step that spoke said."""
+    steps = [step for step in run.steps if isinstance(step, dict)]
+    said = [f"{step['step']}: {step['message']}" for step in steps if step.get("message")]
+    return "; ".join(said)[:500]

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import insert, select, update
 
+from tiphys.policies.correlation import shown
 from tiphys.policies.lifecycle import Move, State, next_state
 from tiphys.policies.model import Alert, Incident, Noun, Outcome, Severity, Target
 from tiphys.service.audit import Audit, AuditEvent
@@ -79,7 +80,7 @@ class Incidents:
             id=new_incident_id(),
             cluster=alert.cluster,
             subject=subject,
-            title=f"{alert.name} on {subject}" if subject != alert.name else alert.name,
+            title=_title(alert),
             severity=alert.severity,
             state=State.OPEN,
             attempt=1,
@@ -200,6 +201,11 @@ class Incidents:
         await tx.execute(
             update(incidents).where(incidents.c.id == incident.id).values(**_columns(incident))
         )
+
+
+def _title(alert: Alert) -> str:
+    where = shown(alert.labels)
+    return alert.name if where == alert.name else f"{alert.name} on {where}"
 
 
 def _given(step: Step) -> dict[str, object]:
