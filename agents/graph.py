@@ -130,6 +130,13 @@ class Agents:
         )
         return Inspection(alert, target, list(book.evidence))
 
+    async def still_true(self, case: Case) -> bool | None:
+        """Tell whether the expression of any of the alerts is true now; None: cannot be told."""
+        try:
+            return await self._on_call.anything_true(case)
+        except UnansweredError:
+            return None
+
     async def forget(self, incident: str) -> None:
         """Delete the incident's checkpoints."""
         if self.checkpointer is None:

@@ -184,6 +184,23 @@ class OnCall:
             return True
         return any(belongs(s.labels, check) for s in await self._evaluate(check.query, book))
 
+    async def anything_true(self, case: Case) -> bool:
+        """Ask whether any alert's expression is true, resolved alerts too; False without a rule.
+
+        Raises `UnansweredError`.
+        """
+        if self._metrics is None:
+            return False
+        rules = await self._metrics.rules()
+        for alert in case.alerts[:MAX_ALERTS]:
+            expression = _expression_of(alert, rule_of(alert, rules))
+            if not expression:
+                continue
+            samples = await self._metrics.instant(expression)
+            if any(same_series(sample.labels, alert.labels) for sample in samples):
+                return True
+        return False
+
     async def _truths(self, case: Case, book: Notebook) -> list[Truth] | None:
         if self._metrics is None:
             return None

@@ -111,7 +111,7 @@ class Service:
         outside = (agents, StopSwitch(launcher, settings.stop_namespace))
         argo = Argo(launcher, settings.actions_namespace)
         investigate = self._investigate(ledger, cases, agents)
-        settle = Settle(ledger, AlertPager(alertmanagers), self._waits())
+        settle = Settle(ledger, cases, agents, AlertPager(alertmanagers), self._waits())
         pipeline = Pipeline(
             ledger,
             {

@@ -7,6 +7,7 @@ from pathlib import Path
 from kubernetes.aio import client as kubernetes_client
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
+from tiphys.agents.budget import Meter
 from tiphys.agents.fallback import WithFallback
 from tiphys.agents.graph import Agents
 from tiphys.agents.playbook_file import PlaybookInvalidError
@@ -15,6 +16,7 @@ from tiphys.agents.ports import AlertSource, Metrics, Reasoner
 from tiphys.service.errors import BadInputError
 from tiphys.service.kubernetes_reader import KubernetesReader
 from tiphys.service.ledger import utc_now
+from tiphys.service.prometheus import Prometheus
 from tiphys.service.settings import Settings
 from tiphys.workflow_templates import catalogue
 
@@ -35,31 +37,40 @@ async def open_agents(
     playbooks = read_playbooks(settings.playbooks)
     # A file of its own: shared with other writers, each node would cost three times as much.
     path = settings.data_dir / "checkpoints.db"
-    async with AsyncSqliteSaver.from_conn_string(str(path)) as checkpointer:
+    async with (
+        AsyncSqliteSaver.from_conn_string(str(path)) as checkpointer,
+        _open_metrics(settings) as metrics,
+        _open_reasoner(settings, playbooks) as reasoner,
+    ):
         yield Agents(
-            metrics=_metrics(settings),
+            metrics=metrics,
             cluster=KubernetesReader(kubernetes),
             alerts=alerts,
-            reasoner=_reasoner(settings, playbooks),
+            reasoner=reasoner,
             playbooks=playbooks,
             checkpointer=checkpointer,
             clock=utc_now,
         )
 
 
-def _metrics(settings: Settings) -> Metrics | None:
+@contextlib.asynccontextmanager
+async def _open_metrics(settings: Settings) -> AsyncGenerator[Metrics | None]:
     if settings.prometheus_url is None:
-        return None
-    from tiphys.service.prometheus import Prometheus
+        yield None
+        return
+    prometheus = Prometheus(settings.prometheus_url, timeout=settings.prometheus_timeout)
+    try:
+        yield prometheus
+    finally:
+        prometheus.close()
 
-    return Prometheus(settings.prometheus_url, timeout=settings.prometheus_timeout)
 
-
-def _reasoner(settings: Settings, playbooks: Playbooks) -> Reasoner:
+@contextlib.asynccontextmanager
+async def _open_reasoner(settings: Settings, playbooks: Playbooks) -> AsyncGenerator[Reasoner]:
     if settings.model_base_url is None:
-        return playbooks
-    from tiphys.agents.budget import Meter
-    from tiphys.agents.model_reasoner import Endpoint, ModelReasoner
+        yield playbooks
+        return
+    from tiphys.agents.model_reasoner import Endpoint, ModelReasoner  # slow to import
 
     endpoint = Endpoint(
         base_url=settings.model_base_url,
@@ -68,4 +79,7 @@ def _reasoner(settings: Settings, playbooks: Playbooks) -> Reasoner:
         timeout=settings.model_timeout,
     )
     model = ModelReasoner.connect(endpoint, catalogue.every(), Meter())
-    return WithFallback(model, playbooks)
+    try:
+        yield WithFallback(model, playbooks)
+    finally:
+        await model.close()

@@ -1,6 +1,7 @@
 """Stage: incidents that wait, for an approval, for the alert to end or for a human.
 
-Invariants: an incident closes only when every one of its alerts has ended, and one that froze its
+Invariants: an incident closes only when every one of its alerts has ended and none of their
+expressions is true, and one that froze its
 target only after a human acknowledged it; one that waits past its
 deadline pages; a page that nobody received is sent again.
 """
@@ -10,13 +11,27 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
+from tiphys.agents.ports import Case
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Incident, Outcome, Severity
 from tiphys.service import episodes
 from tiphys.service.audit import AuditEvent
+from tiphys.service.cases import Cases
 from tiphys.service.errors import WorldRefusedError
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Job, Ledger
+
+
+class Closer(Protocol):
+    """The agents, at the end of an incident."""
+
+    async def still_true(self, case: Case) -> bool | None:
+        """Tell whether an alert's expression is true; None when nobody can say."""
+        ...
+
+    async def forget(self, incident: str) -> None:
+        """Drop what was kept to resume the incident's investigations."""
+        ...
 
 
 class Pager(Protocol):
@@ -42,6 +57,7 @@ class Waits:
     repeat: timedelta = timedelta(seconds=60)
 
 
+_DOUBT = timedelta(seconds=5)
 _PAGED = {State.ESCALATED, State.AWAITING_APPROVAL}
 _LATE = {
     State.MONITORING: "the alert still fires, long after it should have ended",
@@ -58,8 +74,12 @@ def _unread(incident: Incident) -> bool:
 class Settle:
     """Closes what is over, escalates what is late, pages what is escalated."""
 
-    def __init__(self, ledger: Ledger, pager: Pager, waits: Waits) -> None:
+    def __init__(
+        self, ledger: Ledger, cases: Cases, agents: Closer, pager: Pager, waits: Waits
+    ) -> None:
         self._ledger = ledger
+        self._cases = cases
+        self._agents = agents
         self._pager = pager
         self._waits = waits
 
@@ -83,6 +103,12 @@ class Settle:
 
     async def _close(self, job: Job) -> None:
         incident = job.incident
+        case = await self._cases.case(incident, self._ledger.clock())
+        if await self._agents.still_true(case) is not False:
+            # Gone from Alertmanager, and true all the same, or nobody can say: not over yet.
+            async with self._ledger.entry(job) as entry:
+                await entry.look_again(entry.now + _DOUBT)
+            return
         if incident.paged_at is not None:
             try:
                 await self._pager.resolve(incident)
@@ -94,6 +120,7 @@ class Settle:
             healed = "healed: " if incident.outcome == "verified" else ""
             await entry.move(Step(Move.RESOLVE, f"{healed}every alert has ended"))
             await self._ledger.leases.forget(entry.tx, incident.id)
+        await self._agents.forget(incident.id)
 
     async def _look_into(self, job: Job) -> None:
         """An alert joined, or came back, after we had decided only to watch."""
