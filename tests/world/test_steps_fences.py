@@ -34,7 +34,7 @@ from tiphys.workflow_templates.render import RenderSettings, role_bindings
 from tiphys.workflow_templates.signature import public_hex, sign
 
 Obj = dict[str, Any]
-SPEED = 40
+SPEED = 10
 """Seconds of a step's clock in one of ours."""
 NS = "shop"
 KEY = Ed25519PrivateKey.generate()
@@ -43,15 +43,18 @@ SCALE, UNDO, RESTART = "scale-workload", "rollout-undo", "restart-pod"
 
 
 class Between(Cluster):
-    """The real client, with something happening just before or after its first write."""
+    """The real client, with something happening just before or after its first write, or claim."""
 
     def __init__(self, connection: Connection, mark: str) -> None:
         super().__init__(connection, mark)
         self.before: list[Callable[[], None]] = []
         self.after: list[Callable[[], None]] = []
+        self.claiming: list[Callable[[], None]] = []
 
     def _ask(self, method: str, path: str, **how: Any) -> Any:
         write = method in {"PUT", "PATCH", "DELETE"}
+        if method == "POST" and self.claiming:
+            self.claiming.pop()()
         if write and self.before:
             self.before.pop()()
         answer = super()._ask(method, path, **how)
@@ -135,7 +138,7 @@ class World:
             ),
             parameters=parameters,
             changes=action.changes(target, related, typed),
-            check=Check(hold_seconds=2),
+            check=Check(hold_seconds=1),
             policy="test",
             evidence_hash="0" * 64,
             decided_by=DecidedBy(reasoner="human"),
@@ -282,7 +285,7 @@ async def test_not_better_is_not_verified(world: World, name: str) -> None:
     fault = Behaviour(match=Match(namespace=NS), state=PodState.NOT_READY)
     world.behaviours.add(fault)
     await world.step(ACT, plan)
-    run = replace(world.run(plan), verify_share=0.05)
+    run = replace(world.run(plan), verify_share=0.02)
     report = await world.step(VERIFY, plan, run)
     assert report.result is Result.NOT_VERIFIED
     assert "ready" in report.message
@@ -321,12 +324,18 @@ async def test_an_undone_run_never_acts_or_undoes_again(world: World, name: str)
     assert (await world.step(ROLLBACK, plan)).result is Result.UNDONE
     await world.rolled_out()
     version = world.version()
+
+    def never() -> None:
+        raise AssertionError("a write")
+
     for step, result in (
         (PRECHECK, Result.REFUSED),
         (ACT, Result.REFUSED),
         (ROLLBACK, Result.UNDONE),
     ):
-        assert (await world.step(step, plan)).result is result
+        run = world.run(plan)
+        cast(Between, run.cluster).before = [never]
+        assert (await world.step(step, plan, run)).result is result
         assert world.version() == version
 
 
@@ -492,15 +501,49 @@ async def test_a_change_between_reading_and_undoing_is_not_overwritten(world: Wo
 
 async def test_act_that_was_held_up_does_not_act_after_rollback(world: World) -> None:
     plan = await planned(world, SCALE)
-    run = world.run(plan)
 
     def rollback() -> None:
         assert find(SCALE).rollback(world.run(plan)).result is Result.NOTHING_CHANGED
 
-    # Held up between precheck and act: rollback has found nothing and has closed the door.
-    assert (await world.step(PRECHECK, plan, run)).result is Result.AS_PLANNED
-    await asyncio.to_thread(rollback)
+    # Held up between looking and claiming: rollback finds nothing and closes the door.
+    run = world.run(plan)
+    cast(Between, run.cluster).claiming = [rollback]
     assert (await world.step(ACT, plan, run)).result is Result.REFUSED
+    assert (await world.step(PRECHECK, plan)).result is Result.REFUSED
+    assert there(world, plan, intended=False)
+
+
+async def test_a_held_up_restart_does_not_act_after_rollback(world: World) -> None:
+    plan = world.plan(RESTART)
+
+    def rollback() -> None:
+        assert find(RESTART).rollback(world.run(plan)).result is Result.NOTHING_CHANGED
+
+    run = world.run(plan)
+    cast(Between, run.cluster).claiming = [rollback]
+    assert (await world.step(ACT, plan, run)).result is Result.REFUSED
+    assert (await world.step(PRECHECK, plan)).result is Result.REFUSED
+    assert world.store.get("Pod", NS, plan.target.name)["metadata"]["uid"] == plan.target.uid
+
+
+async def test_rollback_waits_for_a_write_that_is_under_way(world: World) -> None:
+    plan = await planned(world, SCALE)
+    run, other = world.run(plan), world.run(plan)
+    begun: list[Any] = []
+
+    def rollback() -> None:
+        # The claim is made and the door was open; the write comes while rollback looks.
+        begun.append(
+            asyncio.run_coroutine_threadsafe(world.step(ROLLBACK, plan, other), world.loop)
+        )
+        deadline = time.monotonic() + 3
+        while not mark.found(run, run.digest, mark.Trace.UNDONE) and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    cast(Between, run.cluster).before = [rollback]
+    assert (await world.step(ACT, plan, run)).result is Result.ACTED
+    report = await asyncio.wrap_future(begun[0])
+    assert report.result is Result.UNDONE
     assert there(world, plan, intended=False)
 
 
