@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
+from kubernetes.aio import client as kubernetes_client
 from prometheus_client import REGISTRY
 from starlette.types import Receive, Scope, Send
 
@@ -61,6 +63,23 @@ WATCH = timedelta(hours=1)
 """How long an alert may go on after we decided to do nothing, or healed it."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Everything that is opened once and shared."""
+
+    ledger: Ledger
+    runs: Runs
+    cases: Cases
+    approvals: Approvals
+    bus: Bus
+    alertmanagers: Alertmanagers | None
+    agents: Agents
+    argo: Argo
+    switch: StopSwitch
+    """Read with the launcher's credentials."""
+    gateway: kubernetes_client.ApiClient
+
+
 class Service:
     """Every role in one process; `start`, serve `asgi`, `stop`."""
 
@@ -95,31 +114,37 @@ class Service:
         await self._closing.aclose()
 
     async def _start(self) -> None:
-        settings = self._settings
-        ledger = await self._open_ledger()
-        bus = await self._open_bus()
-        alertmanagers = self._open_alertmanagers()
-        reader = await self._enter(connect(settings.kubeconfig))
-        launcher = await self._enter(connect(settings.launcher_kubeconfig))
-        gateway = await self._enter(connect(settings.gateway_kubeconfig))
-        agents = await self._enter(open_agents(settings, alertmanagers, reader))
+        parts = await self._open()
+        pipeline = self._pipeline(parts)
+        intake = Intake(parts.bus, parts.ledger, IntakeMetrics(), on_change=pipeline.wake)
+        self._webhook = Webhook(self._settings, parts.bus, WebhookMetrics())
+        self._run("intake", intake.run())
+        self._run("pipeline", pipeline.run())
+        if parts.alertmanagers:
+            interval, counted = self._settings.reconcile_interval, ReconcileMetrics()
+            rounds = Reconciler(
+                parts.alertmanagers, intake, parts.ledger, counted, interval=interval
+            )
+            self._run("reconciliation", rounds.run())
+        api.install(self._app, self._office(parts, pipeline))
+        install_health(self._app, self._health(parts), REGISTRY)
 
-        runs = Runs(ledger.database)
-        cases = Cases(ledger.database, ledger.incidents, runs, settings.cluster)
-        validity = timedelta(seconds=self._policy.approval.expiry_seconds)
-        approvals = Approvals(ledger, runs, validity)
-        outside = (agents, StopSwitch(launcher, settings.stop_namespace))
-        argo = Argo(launcher, settings.actions_namespace)
+    def _pipeline(self, parts: Parts) -> Pipeline:
+        """The loop: which stage works on an incident in which state."""
+        ledger, cases, runs, agents = parts.ledger, parts.cases, parts.runs, parts.agents
         investigate = self._investigate(ledger, cases, agents)
-        settle = Settle(ledger, cases, agents, AlertPager(alertmanagers), self._waits())
-        pipeline = Pipeline(
+        settle = Settle(ledger, cases, agents, AlertPager(parts.alertmanagers), self._waits())
+        outside = (agents, parts.switch)
+        return Pipeline(
             ledger,
             {
                 State.OPEN: investigate,
                 State.INVESTIGATING: investigate,
-                State.PROPOSED: Decide(ledger, cases, runs, approvals, outside, self._rulebook()),
-                State.LAUNCHING: Launch(ledger, runs, argo, self._key()),
-                State.RUNNING: Watch(ledger, runs, argo, self._watch_times()),
+                State.PROPOSED: Decide(
+                    ledger, cases, runs, parts.approvals, outside, self._rulebook()
+                ),
+                State.LAUNCHING: Launch(ledger, runs, parts.argo, self._key()),
+                State.RUNNING: Watch(ledger, runs, parts.argo, self._watch_times()),
                 State.AWAITING_APPROVAL: settle,
                 State.MONITORING: settle,
                 State.SUSPENDED: settle,
@@ -128,29 +153,42 @@ class Service:
             },
             self._pace(),
         )
-        intake = Intake(bus, ledger, IntakeMetrics(), on_change=pipeline.wake)
-        self._webhook = Webhook(settings, bus, WebhookMetrics())
-        self._run("intake", intake.run())
-        self._run("pipeline", pipeline.run())
-        if alertmanagers:
-            interval = settings.reconcile_interval
-            rounds = Reconciler(
-                alertmanagers, intake, ledger, ReconcileMetrics(), interval=interval
-            )
-            self._run("reconciliation", rounds.run())
-        desk = api.Office(
-            views=Views(ledger.database, ledger.audit, ledger.incidents, cases, runs),
+
+    def _office(self, parts: Parts, pipeline: Pipeline) -> api.Office:
+        ledger = parts.ledger
+        return api.Office(
+            views=Views(ledger.database, ledger.audit, ledger.incidents, parts.cases, parts.runs),
             ledger=ledger,
-            approvals=approvals,
+            approvals=parts.approvals,
             audit=ledger.audit,
             pipeline=pipeline,
-            stop=StopSwitch(gateway, settings.stop_namespace),
-            token=settings.api_token,
+            stop=StopSwitch(parts.gateway, self._settings.stop_namespace),
+            token=self._settings.api_token,
         )
-        api.install(self._app, desk)
-        install_health(self._app, self._health(ledger, bus, outside), REGISTRY)
 
     # --- opening --------------------------------------------------------------------------------
+
+    async def _open(self) -> Parts:
+        settings = self._settings
+        ledger = await self._open_ledger()
+        runs = Runs(ledger.database)
+        validity = timedelta(seconds=self._policy.approval.expiry_seconds)
+        bus = await self._open_bus()
+        alertmanagers = self._open_alertmanagers()
+        reader = await self._enter(connect(settings.kubeconfig))
+        launcher = await self._enter(connect(settings.launcher_kubeconfig))
+        return Parts(
+            ledger=ledger,
+            runs=runs,
+            cases=Cases(ledger.database, ledger.incidents, runs, settings.cluster),
+            approvals=Approvals(ledger, runs, validity),
+            bus=bus,
+            alertmanagers=alertmanagers,
+            agents=await self._enter(open_agents(settings, alertmanagers, reader)),
+            argo=Argo(launcher, settings.actions_namespace),
+            switch=StopSwitch(launcher, settings.stop_namespace),
+            gateway=await self._enter(connect(settings.gateway_kubeconfig)),
+        )
 
     async def _enter(self, context: AbstractAsyncContextManager[T]) -> T:
         return await self._closing.enter_async_context(context)
@@ -246,9 +284,9 @@ class Service:
             lease=timedelta(seconds=settings.lease_seconds),
         )
 
-    def _health(self, ledger: Ledger, bus: Bus, outside: tuple[Agents, StopSwitch]) -> Health:
+    def _health(self, parts: Parts) -> Health:
         async def broker() -> None:
-            if not bus.ready:
+            if not parts.bus.ready:
                 raise BrokerUnavailableError("not connected")
 
         async def work() -> None:
@@ -257,13 +295,13 @@ class Service:
                     raise TiphysError(f"{name} has ended")
 
         async def kubernetes() -> None:
-            if await outside[1].read() is None:
+            if await parts.switch.read() is None:
                 raise ArgoUnavailableError("the stop switch cannot be read")
 
         return Health(
             {
                 "broker": broker,
-                "database": ledger.database.ping,
+                "database": parts.ledger.database.ping,
                 "kubernetes": kubernetes,
                 "work": work,
             }
