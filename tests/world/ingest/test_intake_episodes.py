@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,18 @@ def arrival(namespace: str, name: str) -> Arrival:
         "received_at": utc_now(),
     }
     return Arrival(Alert(**fields))
+
+
+def test_only_one_stream_has_one_order() -> None:
+    known = episodes.Episode(
+        1, None, False, "", "", position="20300101T000000/00000000000000000009"
+    )
+    new = arrival("n", "a")
+    early = replace(new, position="20300101T000000/00000000000000000009")
+    assert episodes.judge(known, early) is episodes.Course.STALE
+    other = replace(new, position="20200101T000000/00000000000000000001")
+    assert episodes.judge(known, other) is episodes.Course.BEGIN
+    assert episodes.judge(known, new) is episodes.Course.BEGIN
 
 
 def test_namespaces_take_turns() -> None:
