@@ -96,18 +96,18 @@ class Narrator:
 
     def record(self, record: dict[str, Any]) -> str:
         """Tell an audit record; returns the sentence."""
-        words = _words(record)
+        said = words(record)
         if self._json:
             self._emit("record", record=record)
-            return words
+            return said
         if record["event"] == AuditEvent.EVIDENCE_GATHERED:
-            self._evidence[record["body"]["evidence"]] = words
-            return words
+            self._evidence[record["body"]["evidence"]] = said
+            return said
         if record["event"] == AuditEvent.DECIDED:
             self._cite(record["body"]["decision"].get("evidence", []))
-        if (voice := _voice(record)) and words:
-            self._line(*voice, words)
-        return words
+        if (voice := _voice(record)) and said:
+            self._line(*voice, said)
+        return said
 
     def _cite(self, evidence: list[str]) -> None:
         """Tell what the decision rests on; the rest is in the record."""
@@ -157,7 +157,8 @@ def _voice(record: dict[str, Any]) -> tuple[str, str] | None:
     return _VOICES.get(record["event"])
 
 
-def _words(record: dict[str, Any]) -> str:
+def words(record: dict[str, Any]) -> str:
+    """Put an audit record into one sentence; empty when there is nothing to tell."""
     body = record["body"] or {}
     match record["event"]:
         case AuditEvent.INCIDENT_OPENED:

@@ -10,6 +10,7 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,11 +41,15 @@ class ServeFailedError(TiphysError):
 class Rehearsal:
     """Use as an async context manager; everything is in `directory` and nothing else."""
 
-    def __init__(self, scenario: Scenario, directory: Path) -> None:
+    def __init__(
+        self, scenario: Scenario, directory: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """`environment` holds `TIPHYS_*` variables that `serve` gets instead of the usual ones."""
         self.scenario = scenario
         self.directory = directory
         self.world = World(scenario, directory)
         self.url = ""
+        self._given = dict(environment or {})
         self._token = secrets.token_urlsafe(16)
         self._webhook_token = secrets.token_urlsafe(16)
         self._process: asyncio.subprocess.Process | None = None
@@ -137,6 +142,7 @@ class Rehearsal:
             "TIPHYS_DATA_DIR": str(self.directory),
             "TIPHYS_POLICY": str(self.directory / "policy.yaml"),
             "TIPHYS_API_TOKEN": self._token,
+            **self._given,
         }
 
     def kill_service(self) -> None:
@@ -171,12 +177,27 @@ class Rehearsal:
         """The API's bearer token."""
         return self._token
 
+    def command_environment(self) -> dict[str, str]:
+        """Give the variables with which the command line reaches this service."""
+        return {
+            "TIPHYS_URL": self.url,
+            "TIPHYS_API_TOKEN": self._token,
+            "TIPHYS_WEBHOOK_TOKEN": self._webhook_token,
+        }
+
     async def get(self, path: str, **query: Any) -> Any:
         """Read from the API; raises `httpx2.HTTPError`."""
         headers = {"Authorization": f"Bearer {self._token}"}
         answer = await self._http.get(f"{self.url}{path}", params=query, headers=headers)
         answer.raise_for_status()
         return answer.json()
+
+    async def text(self, path: str) -> str:
+        """Read what is not JSON from the API; raises `httpx2.HTTPError`."""
+        headers = {"Authorization": f"Bearer {self._token}"}
+        answer = await self._http.get(f"{self.url}{path}", headers=headers)
+        answer.raise_for_status()
+        return answer.text
 
     async def post(self, path: str, body: Any) -> Any:
         """Write to the API; raises `httpx2.HTTPError`."""
