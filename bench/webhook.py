@@ -31,7 +31,7 @@ from tiphys.service.settings import Settings
 from tiphys.service.webhook import Publisher, Webhook, WebhookMetrics
 
 CONNECTIONS = 32
-SECONDS = 1.5
+SECONDS = 1.0
 ROUNDS = 3
 AIMS = {1: 0.25, 50: 0.5}
 
