@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from tiphys.sandbox.argo_terms import COMPLETED, TemplateError, parameters, stamp, substitute
@@ -38,9 +39,12 @@ class Argo:
         api_url: str,
         python_command: Sequence[str] = (sys.executable, "-m", STEP_MODULE),
         environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
     ) -> None:
+        """`environment` is added to every step's; pods live in a new folder of `directory`."""
         self._store = store
-        self.pods = StepPods(store, tokens, api_url, python_command, environment or {})
+        given = environment or {}
+        self.pods = StepPods(store, tokens, api_url, python_command, given, directory)
         self._due: set[str] = set()
         self._wake = asyncio.Event()
         self._timers: dict[str, datetime] = {}

@@ -66,13 +66,14 @@ class StepPods:
         api_url: str,
         python_command: Sequence[str],
         environment: Mapping[str, str],
+        directory: Path | None = None,
     ) -> None:
         self._store = store
         self._tokens = tokens
         self._api_url = api_url
         self._python_command = list(python_command)
         self._environment = dict(environment)
-        self._directory = Path(tempfile.mkdtemp(prefix="tiphys-pods-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="pods-", dir=directory))
         self._boxes: dict[str, _Box] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._unsubscribe: Callable[[], None] | None = store.subscribe(self._note)

@@ -108,7 +108,11 @@ class World:
         self._backfill(time.time())
         self._run(self._controllers.run())
         self.argo = Argo(
-            self.store, self.tokens, self.kubernetes_url, (sys.executable, "-m", STEP_MODULE)
+            self.store,
+            self.tokens,
+            self.kubernetes_url,
+            (sys.executable, "-m", STEP_MODULE),
+            directory=self.directory,
         )
         await self.resume_argo()
         self._run(self.alertmanager.run())
