@@ -57,9 +57,11 @@ class Client:
             raise UsageError(_detail(answer))
         return answer.json()
 
-    def post_alerts(self, body: bytes) -> None:
-        """Post one webhook body as Alertmanager would."""
+    def post_alerts(self, body: bytes, token: str | None) -> None:
+        """Post one webhook body as Alertmanager would, with the webhook's own token."""
         headers = {"Content-Type": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         try:
             answer = self._http.post("/webhooks/alertmanager", content=body, headers=headers)
         except httpx2.HTTPError as error:

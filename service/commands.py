@@ -180,10 +180,11 @@ def send_alerts(file: Path, url: Url = None, data_dir: DataDir = None) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{file}: {error}") from error
     bodies = [text] if _is_json(text) else [line for line in text.splitlines() if line.strip()]
-    service = client(url, data_dir)
+    service, given = client(url, data_dir), Settings().webhook_token
+    token = given.get_secret_value() if given else None
     for number, body in enumerate(bodies, start=1):
         try:
-            service.post_alerts(body.encode())
+            service.post_alerts(body.encode(), token)
         except UsageError as error:
             raise BadInputError(
                 f"{file}, post {number} of {len(bodies)}: {error.detail}; "

@@ -1,0 +1,26 @@
+"""Every scenario ends as its file says, lawfully."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tiphys.sandbox.scenario import names
+from tiphys.service.audit import verify
+
+
+@pytest.mark.parametrize("name", names())
+async def test_a_scenario_ends_as_its_file_expects(
+    name: str, on_stage: Callable[..., Any], tmp_path: Path
+) -> None:
+    async with on_stage(name, tmp_path) as drama:
+        await drama.play.strike()
+        summary = await drama.play.finish()
+        assert summary.complaints == []
+        assert verify(summary.export.read_text().splitlines()).problem is None
+        await drama.check_lawful(summary)
+        launched = sum(view["incident"]["attempt"] for view in summary.views)
+        assert len(drama.acts) <= 2 * launched, "one act, and at most one rollback, each attempt"
+        if not summary.ended.launched:
+            assert not drama.acts
