@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVarTuple
 
-from sqlalchemy import Select, event, insert, select, update
+from sqlalchemy import Select, event, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -22,6 +22,8 @@ from tiphys.service.tables import locks, metadata
 
 Transaction = AsyncConnection
 Row = TypeVarTuple("Row")
+_CREATING = 0x7469706879
+"""Key of the advisory lock under which PostgreSQL's tables are made: `tiphy` in ASCII."""
 
 
 def stamp(at: datetime) -> str:
@@ -40,6 +42,11 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine: AsyncEngine = create_async_engine(url, pool_pre_ping=not is_sqlite(url))
         self.sqlite = is_sqlite(url)
+        self._reading_options: dict[str, Any] = (
+            {"tiphys_reading": True}
+            if self.sqlite
+            else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        )
         # SQLite has one writer; queueing here is fair and cheap, its busy handler is neither.
         self._writer = asyncio.Lock()
         if self.sqlite:
@@ -54,6 +61,8 @@ class Database:
     async def create(self) -> None:
         """Create what is missing; safe to repeat."""
         async with self.engine.begin() as connection:
+            if not self.sqlite:  # two replicas may start at once
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATING})"))
             await connection.run_sync(metadata.create_all)
         for name in ("audit", "budget", "incidents"):
             with contextlib.suppress(IntegrityError):
@@ -74,8 +83,7 @@ class Database:
     async def reading(self) -> AsyncGenerator[Transaction]:
         """Run queries on one consistent snapshot, beside a writer."""
         async with self.engine.connect() as connection:
-            options = {"tiphys_reading": True}
-            yield await connection.execution_options(**options)
+            yield await connection.execution_options(**self._reading_options)
 
     async def lock(self, tx: Transaction, name: str) -> None:
         """Serialise transactions that count: `audit`, `budget` or `incidents`."""
@@ -87,6 +95,12 @@ class Database:
     def for_update(self, query: "Select[*Row]") -> "Select[*Row]":
         """Lock the selected rows until the transaction ends."""
         return query if self.sqlite else query.with_for_update()
+
+    async def time(self, tx: Transaction, ours: datetime) -> datetime:
+        """Give the time that all replicas share: PostgreSQL's; ours, where we are alone."""
+        if self.sqlite:
+            return ours
+        return (await tx.execute(select(func.clock_timestamp()))).scalar_one()
 
     async def ping(self) -> None:
         """Raise whatever keeps the database from answering."""

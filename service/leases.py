@@ -1,14 +1,16 @@
 """Who works on which incident: leases in the database with a fencing token.
 
-Invariant: a stage commits only while its lease is the newest one, so a replica that was paused and
-comes back cannot write over the one that took its work.
+Invariants: a stage commits only while its lease is the newest one, so a replica that was paused and
+comes back cannot write over the one that took its work; on PostgreSQL terms are measured by the
+database's clock, so that replicas whose clocks differ do not rob each other.
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import and_, delete, insert, or_, select, update
+from sqlalchemy import Select, and_, delete, insert, or_, select, update
 
 from tiphys.policies.model import Incident, Instant
 from tiphys.service.database import Database, Transaction, stamp
@@ -39,26 +41,17 @@ class Leases:
 
         Each is due again at `again` unless its stage says otherwise.
         """
-        query = (
-            select(incidents.c.id, incidents.c.body, leases.c.token)
-            .join(leases, leases.c.resource == incidents.c.id, isouter=True)
-            .where(
-                incidents.c.state.in_(states),
-                incidents.c.due_at <= stamp(now),
-                or_(leases.c.expires_at.is_(None), leases.c.expires_at <= stamp(now)),
-            )
-            .order_by(incidents.c.due_at)
-            .limit(limit)
-        )
-        async with self._database.reading() as connection:
-            if not (await connection.execute(query)).first():
-                return []
+        async with self._database.reading() as tx:
+            shared = await self._database.time(tx, now)
+            query = _claimable(states, now, shared).limit(limit)
+            if not (await tx.execute(query)).first():
+                return []  # looking takes no lock: most looks find nothing
         claimed: list[tuple[Incident, Lease]] = []
         async with self._database.transaction() as tx:
             await self._database.lock(tx, "incidents")
             for row in (await tx.execute(query)).all():
                 lease = Lease(row.id, (row.token or 0) + 1)
-                await self._take(tx, lease, now, fresh=row.token is None)
+                await self._take(tx, lease, shared, fresh=row.token is None)
                 await tx.execute(
                     update(incidents).where(incidents.c.id == row.id).values(due_at=stamp(again))
                 )
@@ -82,10 +75,11 @@ class Leases:
         """Extend a lease; raises `LeaseLostError` if somebody else has it."""
         async with self._database.transaction() as tx:
             await self.check(tx, lease)
+            until = await self._database.time(tx, now) + self._term
             await tx.execute(
                 update(leases)
                 .where(leases.c.resource == lease.incident_id)
-                .values(expires_at=stamp(now + self._term))
+                .values(expires_at=stamp(until))
             )
 
     async def check(self, tx: Transaction, lease: Lease) -> None:
@@ -101,7 +95,7 @@ class Leases:
             await tx.execute(
                 update(leases)
                 .where(and_(leases.c.resource == lease.incident_id, leases.c.token == lease.token))
-                .values(expires_at=stamp(now))
+                .values(expires_at=stamp(await self._database.time(tx, now)))
             )
 
     async def expire_all(self) -> None:
@@ -112,3 +106,17 @@ class Leases:
     async def forget(self, tx: Transaction, incident_id: str) -> None:
         """Remove the lease of a closed incident."""
         await tx.execute(delete(leases).where(leases.c.resource == incident_id))
+
+
+def _claimable(states: Sequence[str], now: Instant, shared: Instant) -> Select[str, str, int]:
+    """Ask for incidents that are due by our clock and whose lease is over by the shared one."""
+    return (
+        select(incidents.c.id, incidents.c.body, leases.c.token)
+        .join(leases, leases.c.resource == incidents.c.id, isouter=True)
+        .where(
+            incidents.c.state.in_(states),
+            incidents.c.due_at <= stamp(now),
+            or_(leases.c.expires_at.is_(None), leases.c.expires_at <= stamp(shared)),
+        )
+        .order_by(incidents.c.due_at)
+    )
