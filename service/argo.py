@@ -17,6 +17,8 @@ from tiphys.service.kubernetes_api import TIMEOUT, UNREACHABLE, explain
 
 GROUP, VERSION, PLURAL = "argoproj.io", "v1alpha1", "workflows"
 INSTANCE = "workflows.argoproj.io/controller-instanceid"
+_TRANSIENT = {401, 408, 429, 500, 502, 503, 504}
+"""Answers that asking again can change; 401 among them, because tokens are rotated."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +69,30 @@ class Argo:
             )
         except ApiException as error:
             if error.status == 409:
-                await self._adopt(submission)
+                if not await self.exists(submission):
+                    why = f"{submission.name} existed and is gone again"
+                    raise ArgoUnavailableError(why) from error
                 return False
-            if error.status in {429, 500, 502, 503, 504}:
+            if error.status in _TRANSIENT:
                 raise ArgoUnavailableError(explain(error)) from error
             raise WorkflowRefusedError(explain(error)) from error
         except UNREACHABLE as error:
             raise ArgoUnavailableError(explain(error)) from error
         return True
 
-    async def _adopt(self, submission: Submission) -> None:
+    async def exists(self, submission: Submission) -> bool:
+        """Tell whether this very submission was created before.
+
+        Raises `WorkflowRefusedError` when another Workflow has the name, `ArgoUnavailableError`.
+        """
         found = await self.get(submission.name)
         if found is None:
-            raise ArgoUnavailableError(f"{submission.name} existed and is gone again")
-        spec = cast("dict[str, Any]", found["spec"])
+            return False
+        spec = cast("dict[str, Any]", found.get("spec") or {})
         ours = submission.body(self.namespace)["spec"]
         if {name: spec.get(name) for name in ours} != ours:
             raise WorkflowRefusedError(f"another Workflow is named {submission.name}")
+        return True
 
     async def get(self, name: str) -> Object | None:
         """Read a Workflow; None when there is none. Raises `ArgoUnavailableError`."""

@@ -32,15 +32,16 @@ class Launch:
         if run is None or plan is None:
             await self._ledger.escalate(job, "the intent of this launch cannot be found")
             return
+        submission = self._submission(run, plan)
         if self._ledger.clock() >= run.not_after:
-            await self._too_late(job, run)
+            await self._give_up(job, run, submission, "it could not be created in time")
             return
         try:
-            created = await self._argo.create(self._submission(run, plan))
+            created = await self._argo.create(submission)
         except ArgoUnavailableError:
             return  # the pipeline looks again; the intent stands until notAfter
         except WorkflowRefusedError as error:
-            await self._abandon(job, run, str(error))
+            await self._give_up(job, run, submission, str(error))
             return
         await self._started(job, run, created=created)
 
@@ -58,16 +59,22 @@ class Launch:
             incident=plan.incident,
         )
 
-    async def _too_late(self, job: Job, run: StoredRun) -> None:
-        """The Workflow may exist all the same: we may have died between creating and noting it."""
+    async def _give_up(self, job: Job, run: StoredRun, submission: Submission, why: str) -> None:
+        """End the run, unless its Workflow exists all the same.
+
+        We may have died between creating and noting it, or an earlier try may have arrived though
+        its answer did not; a stop or the end of `notAfter` then refuses what is already running.
+        """
         try:
-            exists = await self._argo.get(run.name) is not None
+            exists = await self._argo.exists(submission)
         except ArgoUnavailableError:
             return
+        except WorkflowRefusedError as error:
+            exists, why = False, str(error)
         if exists:
             await self._started(job, run, created=False)
         else:
-            await self._abandon(job, run, "the Workflow could not be created in time")
+            await self._abandon(job, run, f"the Workflow was not started: {why}")
 
     async def _started(self, job: Job, run: StoredRun, *, created: bool) -> None:
         async with self._ledger.entry(job) as entry:
