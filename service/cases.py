@@ -7,8 +7,11 @@ from sqlalchemy import func, insert, select
 from tiphys.agents.ports import Attempt, Case
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Evidence, Incident, Instant
+from tiphys.policies.plan import digest
+from tiphys.service.audit import AuditEvent
 from tiphys.service.database import Database, Transaction, stamp
 from tiphys.service.incidents import Incidents, dump
+from tiphys.service.ledger import Entry
 from tiphys.service.runs import Runs, StoredRun
 from tiphys.service.tables import evidence, inbox, incidents
 
@@ -81,16 +84,23 @@ class Cases:
         )
         return (await tx.execute(query)).scalar()
 
-    async def keep(self, tx: Transaction, incident: Incident, found: list[Evidence]) -> list[str]:
-        """Store evidence that is new; returns the ids of what was."""
-        known = set(
-            (
-                await tx.execute(select(evidence.c.id).where(evidence.c.incident_id == incident.id))
-            ).scalars()
-        )
+    async def keep(self, entry: Entry, found: list[Evidence]) -> None:
+        """Record and store evidence that is new."""
+        incident = entry.incident
+        query = select(evidence.c.id).where(evidence.c.incident_id == incident.id)
+        known = set((await entry.tx.execute(query)).scalars())
         fresh = {item.id: item for item in found if item.id not in known}
         for item in fresh.values():
-            await tx.execute(
+            body = {
+                "evidence": item.id,
+                "source": item.source,
+                "question": item.question,
+                "ok": item.ok,
+                "summary": item.summary,
+                "sha256": digest(item),
+            }
+            await entry.record(AuditEvent.EVIDENCE_GATHERED, body, actor="agents")
+            await entry.tx.execute(
                 insert(evidence).values(
                     incident_id=incident.id,
                     id=item.id,
@@ -99,7 +109,6 @@ class Cases:
                     body=dump(item),
                 )
             )
-        return list(fresh)
 
     async def evidence(self, tx: Transaction, incident_id: str) -> list[Evidence]:
         """Read an incident's evidence in the order it was asked for."""

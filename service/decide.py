@@ -36,6 +36,9 @@ WAITABLE = {
 }
 """Denials that pass by themselves: worth another look before a human is woken."""
 
+LOOK_AGAIN = timedelta(seconds=2)
+"""Between two looks at a target that is denied for a while."""
+
 OVER = {RuleName.ALERT_FIRING, RuleName.ALERT_NOT_SILENCED}
 """Denials that mean: there is nothing to do now."""
 
@@ -109,11 +112,10 @@ class Decide:
         stop = await self._stop.read()
         async with self._ledger.entry(job) as entry:
             judged = await self._judge(entry, proposal, seen, stop)
-            denied = judged.judgement.denied_by
-            if denied and denied <= WAITABLE:
-                await entry.look_again(entry.now + timedelta(seconds=2))
+            if _may_wait(entry, judged):
+                await entry.look_again(entry.now + LOOK_AGAIN)
                 return  # it goes into the record only when it comes to a decision
-            await self._cases.keep(entry.tx, entry.incident, seen.evidence)
+            await self._cases.keep(entry, seen.evidence)
             await self._record(entry, judged)
             await self._act(entry, judged)
 
@@ -179,6 +181,7 @@ class Decide:
         )
         body = {
             "judgement": judged.judgement.model_dump(mode="json"),
+            "facts": digest(judged.facts),
             "plan": digest(judged.plan),
         }
         await entry.record(AuditEvent.JUDGED, body, actor="gate")
@@ -263,6 +266,13 @@ class Decide:
                 deadline_at=run.deadline_at,
             )
         )
+
+
+def _may_wait(entry: Entry, judged: Judged) -> bool:
+    """Whether only what passes by itself is in the way, and its deadline leaves time to pass."""
+    denied, deadline = judged.judgement.denied_by, entry.incident.deadline_at
+    in_time = deadline is None or entry.now + LOOK_AGAIN < deadline
+    return in_time and bool(denied) and denied <= WAITABLE
 
 
 def _planned(plan: Plan) -> dict[str, Any]:

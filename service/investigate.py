@@ -11,7 +11,6 @@ from tiphys.agents.graph import Investigation
 from tiphys.agents.ports import Case
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Decision, Escalate, NoAction, Proposal
-from tiphys.policies.plan import digest
 from tiphys.service.audit import AuditEvent
 from tiphys.service.cases import Cases
 from tiphys.service.database import stamp
@@ -68,21 +67,7 @@ class Investigate:
 
     async def _keep(self, entry: Entry, found: Investigation) -> None:
         incident = entry.incident
-        fresh = set(await self._cases.keep(entry.tx, incident, found.evidence))
-        for item in found.evidence:
-            if item.id in fresh:
-                await entry.record(
-                    AuditEvent.EVIDENCE_GATHERED,
-                    {
-                        "evidence": item.id,
-                        "source": item.source,
-                        "question": item.question,
-                        "ok": item.ok,
-                        "summary": item.summary,
-                        "sha256": digest(item),
-                    },
-                    actor="agents",
-                )
+        await self._cases.keep(entry, found.evidence)
         body = found.decision.model_dump(mode="json")
         await entry.record(
             AuditEvent.DECIDED, {"decision": body, "notes": list(found.notes)}, actor="agents"
