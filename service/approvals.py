@@ -35,9 +35,10 @@ class Approvals:
         """
         async with self._ledger.person(incident_id) as entry:
             await self._decide(entry, "approve", by=by, reason=reason, expected=expected)
-            await entry.move(
-                Step(Move.APPROVE, f"approved by {by}" + (f": {reason}" if reason else ""), by)
-            )
+            words = f"approved by {by}" + (f": {reason}" if reason else "")
+            # What the gate lets wait must not wait for longer than the approval holds.
+            deadline = entry.now + self._validity
+            await entry.move(Step(Move.APPROVE, words, by, deadline_at=deadline))
             return entry.incident
 
     async def deny(self, incident_id: str, *, by: str, reason: str, expected: str = "") -> Incident:
@@ -57,6 +58,8 @@ class Approvals:
             raise NotApprovableError(f"{incident.id} is {incident.state}: {incident.reason}")
         if expected and not digest(plan).startswith(expected):
             raise NotApprovableError(f"the plan has changed since; {incident.id} has a new one")
+        if incident.deadline_at and entry.now >= incident.deadline_at:
+            raise NotApprovableError("the question has expired; a human is being told")
         event = AuditEvent.APPROVAL_GIVEN if verdict == "approve" else AuditEvent.APPROVAL_REFUSED
         await entry.record(event, {"digest": digest(plan), "by": by, "reason": reason}, actor=by)
         try:

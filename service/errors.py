@@ -52,6 +52,12 @@ class NobodyToldError(WorldRefusedError):
     retryable = True
 
 
+class TargetBusyError(WorldRefusedError):
+    """Another run works on this target."""
+
+    retryable = True
+
+
 class LeaseLostError(WorldRefusedError):
     """Another replica has taken this incident over."""
 

@@ -24,7 +24,7 @@ from tiphys.policies.model import (
 )
 from tiphys.policies.plan import canonical, digest, workflow_name
 from tiphys.service.database import Database, Transaction, moment, stamp
-from tiphys.service.errors import UsageError
+from tiphys.service.errors import TargetBusyError
 from tiphys.service.tables import breakers, freezes, plans, runs
 
 
@@ -91,7 +91,10 @@ class Runs:
     async def intend(
         self, tx: Transaction, plan: Plan, facts: TargetFacts, *, now: Instant, times: "RunTimes"
     ) -> StoredRun:
-        """Record that the plan's Workflow is about to be created; `UsageError` on a twin."""
+        """Record that the plan's Workflow is about to be created.
+
+        Raises `TargetBusyError`, after which the transaction can only be rolled back.
+        """
         values: dict[str, object] = {
             "name": workflow_name(plan),
             "incident_id": plan.incident,
@@ -111,7 +114,7 @@ class Runs:
         try:
             await tx.execute(insert(runs).values(**values))
         except IntegrityError as error:
-            raise UsageError(f"{plan.target} already has an open run") from error
+            raise TargetBusyError(str(plan.target)) from error
         return await self._one(tx, str(values["name"]))
 
     async def of(self, tx: Transaction, incident: Incident) -> StoredRun | None:
