@@ -110,15 +110,12 @@ class Incidents:
         if row:
             return Incident.model_validate_json(row.body)
         begins = incident_id if incident_id.startswith("inc-") else f"inc-{incident_id}"
-        found = (
-            await tx.execute(
-                select(incidents.c.body).where(incidents.c.id.startswith(begins, autoescape=True))
-            )
-        ).all()
+        query = select(incidents.c.id).where(incidents.c.id.startswith(begins, autoescape=True))
+        found = (await tx.execute(query.limit(2))).scalars().all()
         if len(found) == 1 and len(begins) > len("inc-"):
-            return Incident.model_validate_json(found[0].body)
+            return await self.get(tx, found[0], lock=lock)
         raise NoSuchIncidentError(
-            incident_id if not found else f"{incident_id} is the beginning of {len(found)} ids"
+            f"{incident_id} is the beginning of several ids" if len(found) > 1 else incident_id
         )
 
     async def find(

@@ -97,7 +97,7 @@ class Pipeline:
         self.wake()
 
     async def _work(self, job: Job) -> None:
-        renewal = asyncio.create_task(self._renew(job))
+        renewal = asyncio.create_task(self._renew(job, asyncio.current_task()))
         try:
             await self._stage(job)
         except (LeaseLostError, IllegalMoveError) as lost:
@@ -134,10 +134,16 @@ class Pipeline:
         with contextlib.suppress(TiphysError, IllegalMoveError):
             await self._ledger.escalate(job, f"Tiphys failed and needs a human: {why}")
 
-    async def _renew(self, job: Job) -> None:
+    async def _renew(self, job: Job, stage: asyncio.Task[None] | None) -> None:
+        """Keep the lease while the stage runs; end the stage when somebody else has it."""
         while True:
             await asyncio.sleep(self._pace.lease.total_seconds() / 3)
             try:
                 await self._ledger.leases.renew(job.lease, self._ledger.clock())
             except LeaseLostError:
+                log.warning("lease lost", incident=job.incident.id)
+                if stage is not None:
+                    stage.cancel()
                 return
+            except Exception as error:  # a database that is away may be back before the term ends
+                log.warning("cannot renew", incident=job.incident.id, error=str(error))
