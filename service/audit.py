@@ -149,15 +149,31 @@ def verify(lines: Iterable[str]) -> Verification:
         if not line.strip():
             continue
         try:
-            record = Record.model_validate_json(line)
-        except ValidationError as error:
-            first = error.errors()[0]
-            return Verification(count, head, f"line {number} is not a record: {first['msg']}")
-        problem = _problem(record, expected=count + 1, previous=head)
+            record = _parse(line)
+            problem = _problem(record, expected=count + 1, previous=head)
+        except (ValueError, RecursionError) as error:
+            return Verification(count, head, f"line {number} is not a record: {_first(error)}")
         if problem:
             return Verification(count, head, f"record {record.seq} (line {number}) {problem}")
         count, head = record.seq, record.hash
     return Verification(count, head, None)
+
+
+def _parse(line: str) -> Record:
+    """Read a line strictly: what two readers could read differently is no record."""
+    fields = json.loads(line, object_pairs_hook=_once)
+    return Record.model_validate(fields, strict=True)
+
+
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _first(error: Exception) -> str:
+    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
 
 
 def _problem(record: Record, *, expected: int, previous: str) -> str | None:
