@@ -62,7 +62,14 @@ class RunView:
 
 
 def view(workflow: Object) -> RunView:
-    """Read a Workflow object."""
+    """Read a Workflow object; one that is not shaped as Argo's has not ended, for all we know."""
+    try:
+        return _read(workflow)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return RunView("unreadable", f"{type(error).__name__}: {error}", ())
+
+
+def _read(workflow: Object) -> RunView:
     status = cast("dict[str, Any]", workflow.get("status") or {})
     nodes = cast("dict[str, dict[str, Any]]", status.get("nodes") or {})
     verified = _verified(nodes.values())

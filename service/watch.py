@@ -65,7 +65,7 @@ class Watch:
 
     async def _record(self, job: Job, run: StoredRun, seen: RunView) -> None:
         steps = [step.as_json() for step in seen.steps]
-        if steps == run.steps:
+        if not steps or steps == run.steps:
             return
         async with self._ledger.entry(job) as entry:
             for step in steps:
