@@ -93,8 +93,9 @@ def office(request: Request) -> Office:
     """Give the parts that `install` put there, to those who may."""
     desk: Office = request.app.state.office
     if desk.token is not None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), desk.token.get_secret_value().encode()):
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(given.encode(), desk.token.get_secret_value().encode())
+        if scheme.lower() != "bearer" or not same:
             raise HTTPException(401, "this needs the API token as a bearer token")
     elif (request.url.hostname or "") not in {"127.0.0.1", "localhost", "::1"}:
         raise HTTPException(403, "without an API token only requests to localhost are answered")
@@ -183,9 +184,11 @@ async def export_audit(desk: Desk) -> StreamingResponse:
 
 
 @router.get("/dead-letters")
-async def list_dead_letters(desk: Desk) -> list[DeadLetter]:
-    """List messages that could not be understood."""
-    return await desk.views.dead_letters()
+async def list_dead_letters(
+    desk: Desk, limit: Annotated[int, Query(ge=1, le=10_000)] = 200
+) -> list[DeadLetter]:
+    """List messages that could not be understood, the newest first."""
+    return await desk.views.dead_letters(limit)
 
 
 @router.get("/stop")

@@ -12,7 +12,11 @@ class Settings(BaseSettings):
     """One frozen object, made where the process starts and handed down."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TIPHYS_", frozen=True, extra="ignore", use_attribute_docstrings=True
+        env_prefix="TIPHYS_",
+        env_ignore_empty=True,  # an empty token would let everybody in
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
     )
 
     data_dir: Path = Path(".tiphys")

@@ -14,6 +14,7 @@ from tiphys.service.errors import ArgoUnavailableError
 from tiphys.service.kubernetes_api import TIMEOUT, UNREACHABLE, explain
 
 LABEL = "tiphys.io/stop"
+"""Its presence counts here, whatever its value; admission's policy looks for `true`."""
 
 
 class StopSwitch:
@@ -27,9 +28,9 @@ class StopSwitch:
         """Tell whether it is engaged; None when nobody can say, which counts as engaged."""
         try:
             found = await self._core.list_namespaced_config_map(
-                self._namespace, label_selector=f"{LABEL}=true", _request_timeout=TIMEOUT
+                self._namespace, label_selector=LABEL, _request_timeout=TIMEOUT
             )
-        except (ApiException, *UNREACHABLE):
+        except (ApiException, ValueError, *UNREACHABLE):
             return None
         items = found.items or []
         if not items:
@@ -56,7 +57,7 @@ class StopSwitch:
         """Delete every stop ConfigMap: for `tiphys resume`, with a human's own credentials."""
         try:
             found = await self._core.list_namespaced_config_map(
-                self._namespace, label_selector=f"{LABEL}=true", _request_timeout=TIMEOUT
+                self._namespace, label_selector=LABEL, _request_timeout=TIMEOUT
             )
             names = [str(item.metadata.name) for item in found.items or [] if item.metadata]
             for name in names:

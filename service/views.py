@@ -107,10 +107,11 @@ class Views:
             for row in rows
         ]
 
-    async def dead_letters(self) -> list[DeadLetter]:
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """List what could not be understood, the newest first."""
+        query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
         async with self._database.reading() as tx:
-            rows = await tx.execute(select(dead_letters).order_by(dead_letters.c.id.desc()))
+            rows = await tx.execute(query)
             return [DeadLetter(id=r.id, at=r.at, reason=r.reason, payload=r.payload) for r in rows]
 
 
