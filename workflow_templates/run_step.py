@@ -53,9 +53,7 @@ def run(step: StepName, environment: Mapping[str, str]) -> Report:
     """Run one step; whatever goes wrong becomes a report."""
     try:
         action, given = _given(environment)
-        if step in {StepName.PRECHECK, StepName.ACT} and given.now() >= given.not_after:
-            return _late(action.precheck(given))
-        return getattr(action, step.value)(given)
+        return perform(step, action, given)
     except RefusedError as error:
         return Report(Result.REFUSED, str(error), {})
     except ClusterError as error:
@@ -67,11 +65,17 @@ def run(step: StepName, environment: Mapping[str, str]) -> Report:
         return Report(Result.CRASHED, f"{step}: {type(error).__name__} at {where}", {})
 
 
-def _late(seen: Report) -> Report:
-    """After `notAfter` nothing begins, but what this run has done goes on to be verified."""
-    if seen.result in {Result.ALREADY_DONE, Result.REFUSED}:
-        return seen
-    return Report(Result.REFUSED, "notAfter has passed", {})
+def perform(step: StepName, action: Action, given: Run) -> Report:
+    """Run one step; after `notAfter` nothing begins, but what this run did goes on to be verified.
+
+    This wall stands before every action, careful or not.
+    """
+    if step in {StepName.PRECHECK, StepName.ACT} and given.now() >= given.not_after:
+        seen = action.precheck(given)
+        if seen.result in {Result.ALREADY_DONE, Result.REFUSED}:
+            return seen
+        return Report(Result.REFUSED, "notAfter has passed", {})
+    return getattr(action, step.value)(given)
 
 
 def _given(environment: Mapping[str, str]) -> tuple[Action, Run]:

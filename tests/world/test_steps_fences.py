@@ -31,6 +31,7 @@ from tiphys.workflow_templates.action import Action, Report, Result, Run, StepNa
 from tiphys.workflow_templates.catalogue import find, template_name
 from tiphys.workflow_templates.cluster import Cluster, Connection, Unreachable
 from tiphys.workflow_templates.render import RenderSettings, role_bindings
+from tiphys.workflow_templates.scale_workload import ScaleWorkload
 from tiphys.workflow_templates.signature import public_hex, sign
 
 Obj = dict[str, Any]
@@ -317,6 +318,22 @@ async def test_a_second_restart_deletes_nothing_else(world: World) -> None:
     assert {p["metadata"]["uid"] for p in world.store.list("Pod", NS)} == left
 
 
+async def test_a_successor_of_the_same_name_is_not_taken_for_the_pod(world: World) -> None:
+    plan = world.plan(RESTART)
+    old = world.store.get("Pod", NS, plan.target.name)
+    await world.step(ACT, plan)
+    # As a StatefulSet does.
+    kept = ("name", "namespace", "labels", "ownerReferences")
+    old["metadata"] = {k: old["metadata"][k] for k in kept}
+    world.store.create(old)
+    for step, result in (
+        (PRECHECK, Result.ALREADY_DONE),
+        (ACT, Result.ALREADY_DONE),
+        (ROLLBACK, Result.NOTHING_TO_RESTORE),
+    ):
+        assert (await world.step(step, plan)).result is result
+
+
 @BOTH
 async def test_an_undone_run_never_acts_or_undoes_again(world: World, name: str) -> None:
     plan = await planned(world, name)
@@ -563,6 +580,9 @@ async def test_another_runs_unfinished_mark_refuses_and_a_kept_one_does_not(
     assert "another run" in refused.message
     assert (await world.step(VERIFY, first)).result is Result.VERIFIED
     await world.rolled_out()
+    if name == UNDO:
+        assert mark.by_annotation(world.get()) == f"{short_digest(first)}.kept"
+        assert mark.unfinished(world.get(), world.now()) is None
     assert (await world.step(PRECHECK, second)).result is Result.AS_PLANNED
 
 
@@ -647,6 +667,22 @@ async def test_nothing_begins_after_not_after_but_rollback_still_works(world: Wo
     undone = await asyncio.to_thread(run_step.run, ROLLBACK, late)
     assert undone.result is Result.UNDONE
     assert there(world, plan, intended=False)
+
+
+class Careless(ScaleWorkload):
+    """Forgets to look at the time."""
+
+    def precheck(self, run: Run) -> Report:
+        del run
+        return Report(Result.AS_PLANNED, "fine", {})
+
+    act = precheck
+
+
+async def test_nothing_begins_after_not_after_even_when_the_action_forgets(world: World) -> None:
+    expired = replace(world.run(await planned(world, SCALE)), not_after=world.now())
+    for step in (PRECHECK, ACT):
+        assert run_step.perform(step, Careless(), expired).result is Result.REFUSED
 
 
 async def test_the_real_process_says_one_line_and_exits_by_its_result(world: World) -> None:
