@@ -125,24 +125,24 @@ def workflow_template(settings: RenderSettings, action: Action) -> dict[str, Jso
                 seccomp_profile=m.SeccompProfile(type="RuntimeDefault"),
             ),
             tolerations=_tolerations() if settings.tolerate_pressure else None,
-            templates=[
-                _steps("steps", m.WorkflowStep(name="run", template="run")),
-                _run(settings, action),
-                _steps(
-                    "exit",
-                    m.WorkflowStep(
-                        name="rollback",
-                        template="rollback",
-                        when="{{workflow.status}} != Succeeded",
-                    ),
-                ),
-                _rollback(settings, action),
-            ],
+            templates=_templates(settings, action),
         ),
     )
     return cast(
         "dict[str, Json]", template.model_dump(mode="json", by_alias=True, exclude_none=True)
     )
+
+
+def _templates(settings: RenderSettings, action: Action) -> list[m.Template]:
+    unless_done = m.WorkflowStep(
+        name="rollback", template="rollback", when="{{workflow.status}} != Succeeded"
+    )
+    return [
+        _steps("steps", m.WorkflowStep(name="run", template="run")),
+        _run(settings, action),
+        _steps("exit", unless_done),
+        _rollback(settings, action),
+    ]
 
 
 def _steps(name: str, step: m.WorkflowStep) -> m.Template:
