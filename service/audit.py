@@ -156,7 +156,7 @@ def verify(lines: Iterable[str]) -> Verification:
         if problem:
             return Verification(count, head, f"record {record.seq} (line {number}) {problem}")
         count, head = record.seq, record.hash
-    return Verification(count, head, None)
+    return Verification(count, head, None if count else "there is no record in it")
 
 
 def _parse(line: str) -> Record:

@@ -153,14 +153,15 @@ def catalogue(as_json: AsJson = False) -> None:
     if as_json:
         show_json(entries)
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("action", "on", "what it does", "how it is undone", "rights"):
-        table.add_column(column, overflow="fold")
     for entry in entries:
         kinds = ", ".join(kind.split()[-1] for kind in entry["kinds"])
-        name = f"{entry['name']}-v{entry['version']}"
-        table.add_row(name, kinds, entry["summary"], entry["undo"], "\n".join(entry["rights"]))
-    console.print(table)
+        console.print(f"{entry['name']}-v{entry['version']} on {kinds}", style="bold")
+        for name, words in (
+            ("does", entry["summary"]),
+            ("undo", entry["undo"]),
+            ("may", "; ".join(entry["rights"])),
+        ):
+            console.print(f"  {name:<5} {words}")
 
 
 @policy_app.command("check")
@@ -178,7 +179,7 @@ def send_alerts(file: Path, url: Url = None, data_dir: DataDir = None) -> None:
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{file}: {error}") from error
+        raise BadInputError(f"{file}: {_why(error)}") from error
     bodies = [text] if _is_json(text) else [line for line in text.splitlines() if line.strip()]
     service, given = client(url, data_dir), Settings().webhook_token
     token = given.get_secret_value() if given else None
@@ -191,6 +192,10 @@ def send_alerts(file: Path, url: Url = None, data_dir: DataDir = None) -> None:
                 f"{number - 1} were accepted before it"
             ) from error
     console.print(f"{len(bodies)} posts accepted")
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "not UTF-8 text"
 
 
 def _is_json(text: str) -> bool:
@@ -252,8 +257,11 @@ def export_audit(
         for line in lines:
             sys.stdout.write(line + "\n")
         return
-    with file.open("w") as out:
+    # Half an export must not look like a whole one.
+    partial = file.with_name(file.name + ".partial")
+    with partial.open("w") as out:
         count = sum(1 for line in lines if out.write(line + "\n"))
+    partial.replace(file)
     console.print(f"{count} records in {file}")
 
 
@@ -266,7 +274,7 @@ def verify_audit(file: Path) -> None:
         with file.open() as lines:
             found = verify(lines)
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{file}: {error}") from error
+        raise BadInputError(f"{file}: {_why(error)}") from error
     if found.problem:
         console.print(
             f"{file}: {found.problem}; {found.records} good records before it", markup=False

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -42,7 +43,10 @@ def run(name: str, *, as_json: bool, once: bool, data_dir: Path | None) -> int:
     directory = data_dir or _new_directory(scenario)
     narrator = Narrator(as_json=as_json)
     linger = not once and not as_json and sys.stdin.isatty() and sys.stdout.isatty()
-    return asyncio.run(_play(scenario, directory.absolute(), narrator, linger=linger))
+    try:
+        return asyncio.run(_play(scenario, directory.absolute(), narrator, linger=linger))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
 
 
 def _new_directory(scenario: Scenario) -> Path:
@@ -53,6 +57,8 @@ def _new_directory(scenario: Scenario) -> Path:
 async def _play(scenario: Scenario, directory: Path, narrator: Narrator, *, linger: bool) -> int:
     narrator.title(scenario.name, scenario.title, scenario.story)
     began = time.monotonic()
+    if task := asyncio.current_task():  # SIGTERM ends it as tidily as Ctrl-C does
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with Rehearsal(scenario, directory) as stage:
         narrator.ready(stage.url, time.monotonic() - began)
         stage.world.on_told = narrator.told

@@ -19,23 +19,13 @@ from pathlib import Path
 
 import structlog
 
+from tiphys.service.child import dying_with_us
 from tiphys.service.errors import BrokerUnavailableError
 
 READY_SECONDS = 20.0
 """A store of some gigabytes is read before the port opens."""
 _MAX_PAYLOAD = 8 << 20
 _MIB = 1 << 20
-# The kernel signal is per thread that forked and survives exec; doing it in a fresh interpreter
-# instead of a preexec function keeps the fork safe beside threads.
-_LAUNCHER = """
-import os, sys
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None).prctl(1, 9)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("parent is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 log = structlog.get_logger()
 
@@ -108,8 +98,7 @@ class NatsServer:
         ports.mkdir(mode=0o700)
         binary = server_binary()
         self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())),
-            *(str(binary), "-c", str(self._write_config())),
+            *dying_with_us([str(binary), "-c", str(self._write_config())]),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

@@ -21,6 +21,7 @@ import yaml
 from tiphys.policies.parse import built_in_text
 from tiphys.sandbox.scenario import Scenario
 from tiphys.sandbox.world import World
+from tiphys.service.child import dying_with_us
 from tiphys.service.errors import TiphysError
 from tiphys.workflow_templates.render import RenderSettings, manifests, role_bindings
 from tiphys.workflow_templates.signature import load_or_create_key, public_hex
@@ -85,7 +86,7 @@ class Rehearsal:
             image="tiphys-step",
             public_key=public_hex(key),
             prometheus_url=self.world.prometheus_url,
-            verify_share=0.05,
+            verify_share=0.03,
         )
         self.world.install(manifests(settings))
         for namespace in self.world.opted_in:
@@ -102,7 +103,7 @@ class Rehearsal:
         address.unlink(missing_ok=True)
         with (self.directory / "serve.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tiphys.service.main", "serve"),
+                *dying_with_us([sys.executable, "-m", "tiphys.service.main", "serve"]),
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
