@@ -70,19 +70,28 @@ class Drama:
     stage: Rehearsal
     play: Play
     writes: list[AdmissionRequest] = field(default_factory=list)
-    """Every write that came over HTTP and was let through, before it was made."""
+    """Every write that came over HTTP and changed something, in order."""
     intended: dict[str, int] = field(default_factory=dict)
     """How often each Workflow's intent stood on the disk when the Workflow was created."""
 
+    _asked: AdmissionRequest | None = None
+
     def watch(self) -> None:
         """Begin to record."""
-        self.stage.world.store.admission.append(self._note)
+        self.stage.world.store.admission.append(self._ask)
+        self.stage.world.store.subscribe(self._made)
 
-    def _note(self, request: AdmissionRequest) -> None:
-        if not request.user:
-            return  # the world itself: controllers, and people of the scenario
-        self.writes.append(request)
-        if request.kind == "Workflow" and request.operation == "CREATE":
+    def _made(self, _event: str, obj: dict[str, Any]) -> None:
+        """The store has made what was asked last: it was neither a dry run nor refused."""
+        asked, self._asked = self._asked, None
+        if asked and asked.kind == obj["kind"]:
+            assert asked.obj["metadata"]["name"] == obj["metadata"]["name"]
+            self.writes.append(asked)
+
+    def _ask(self, request: AdmissionRequest) -> None:
+        # Without a user it is the world itself: controllers, and people of the scenario.
+        self._asked = request if request.user else None
+        if request.user and request.kind == "Workflow" and request.operation == "CREATE":
             name = request.obj["metadata"]["name"]
             self.intended[name] = self._recorded("launch_intended", name)
 
@@ -123,12 +132,21 @@ class Drama:
         return await self.stage.get(f"/api/incidents/{incident}")
 
     @property
-    def acts(self) -> list[AdmissionRequest]:
-        """What was written to the cluster's own objects, the Events about them left out."""
+    def touches(self) -> list[AdmissionRequest]:
+        """Every write to the cluster's own objects, the Events about them left out."""
         return [
             write
             for write in self.writes
             if write.obj["metadata"].get("namespace") not in OURS and write.kind != "Event"
+        ]
+
+    @property
+    def acts(self) -> list[AdmissionRequest]:
+        """Those that changed what an object shall be, or ended it; not a mark alone."""
+        return [
+            write
+            for write in self.touches
+            if write.operation != "UPDATE" or (write.old or {}).get("spec") != write.obj.get("spec")
         ]
 
     @property
@@ -152,7 +170,7 @@ class Drama:
             assert first["event"] == "launch_intended"
         assert all(count == 1 for count in self.intended.values()), "intended before created"
         allowed = {f"{ACTORS}{a['run']['action'].rpartition('-v')[0]}" for a in runs.values()}
-        writers = {write.user for write in self.acts}
+        writers = {write.user for write in self.touches}
         assert writers <= allowed, "only the actions that were launched wrote to the cluster"
 
 

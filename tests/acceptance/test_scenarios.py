@@ -23,4 +23,4 @@ async def test_a_scenario_ends_as_its_file_expects(
         launched = sum(view["incident"]["attempt"] for view in summary.views)
         assert len(drama.acts) <= 2 * launched, "one act, and at most one rollback, each attempt"
         if not summary.ended.launched:
-            assert not drama.acts
+            assert not drama.touches
