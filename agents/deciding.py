@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tiphys.agents.findings import listing
 from tiphys.agents.notebook import Notebook, short
 from tiphys.agents.objects import dig, mapping, name_of
+from tiphys.agents.plan_secrets import secrets_in
 from tiphys.agents.playbooks import tried
 from tiphys.agents.ports import (
     Answer,
@@ -193,6 +194,12 @@ async def plan(
         raise ChoiceRefusedError(f"{name} does not work on a {target.kind}")
     sight = await see(cluster, Resolver(cluster, book), target)
     facts = await target_facts(cluster, sight, (action, parameters), case.managed, book.now())
+    hidden = secrets_in(facts.changes, sight.thing)
+    if hidden:
+        raise ChoiceRefusedError(
+            f"{name} would change what looks like a secret ({', '.join(hidden[:5])}), whose value must "
+            "not be written into a plan: do it by hand"
+        )
     book.write(
         Source.KUBERNETES,
         f"what {name} would change on {target}",

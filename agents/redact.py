@@ -133,6 +133,11 @@ _ABSTRACT: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 _SENSITIVE_KEY: Final = re.compile(_WORDS, re.IGNORECASE)
 
 
+def is_sensitive(name: str) -> bool:
+    """Tell whether something of that name usually holds a secret."""
+    return _SENSITIVE_KEY.search(name) is not None
+
+
 def redact(text: str) -> str:
     """Hide keys, tokens, passwords, credentials in URLs and mail addresses."""
     for pattern, replace in _PATTERNS:
@@ -157,7 +162,7 @@ def redact_json(value: Json, change: Callable[[str], str] = redact, depth: int =
             return "[too deep]"
         return {
             _cut(change(key)): "[secret]"
-            if isinstance(item, str) and _SENSITIVE_KEY.search(key)
+            if isinstance(item, str) and is_sensitive(key)
             else redact_json(item, change, depth + 1)
             for key, item in list(value.items())[:MAX_ITEMS]
         }

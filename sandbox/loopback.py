@@ -26,7 +26,12 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serving(app: ASGIApp, port: int = 0) -> AsyncGenerator[str, None]:
     """Serve until left, and give the URL; open streams are cut when it ends."""
-    with socket.create_server(("127.0.0.1", port)) as listener:
+    # The protocol is named, because asyncio sets TCP_NODELAY only then: without it every small
+    # answer waits 40 ms for the delayed acknowledgement.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(256)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
         )

@@ -11,6 +11,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -206,6 +207,27 @@ class Rehearsal:
         answer = await self._http.post(f"{self.url}{path}", json=body, headers=headers)
         answer.raise_for_status()
         return answer.json()
+
+    @property
+    def service_pid(self) -> int:
+        """The process id of `tiphys serve`; raises `ServeFailedError` when it does not run."""
+        if self._process is None:
+            raise ServeFailedError("it is stopped")
+        return self._process.pid
+
+    async def post_alert(self, labels: dict[str, str]) -> None:
+        """Post one firing alert to the webhook as an Alertmanager would."""
+        alert = {
+            "status": "firing",
+            "labels": labels,
+            "annotations": {},
+            "startsAt": datetime.now(UTC).isoformat(),
+            "endsAt": "0001-01-01T00:00:00Z",
+        }
+        body = {"version": "4", "receiver": "rehearsal", "groupKey": "{}", "alerts": [alert]}
+        headers = {"Authorization": f"Bearer {self._webhook_token}"}
+        url = f"{self.url}/webhooks/alertmanager"
+        (await self._http.post(url, json=body, headers=headers)).raise_for_status()
 
 
 def _address(file: Path) -> str:
