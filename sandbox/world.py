@@ -74,6 +74,7 @@ class World:
         self.kubeconfigs: dict[str, Path] = {}
         """Paths by role: agents, launcher, gateway, admin; written by `start`."""
         self._serving = AsyncExitStack()
+        self._kubernetes = AsyncExitStack()
         self._controllers = Controllers(self.store, self.behaviours, self.logs)
         self._series = ScenarioSeries(scenario.series, self.store, self.circumstances)
         self.alertmanager = Alertmanager(_NOWHERE, timing=self.pace.alertmanager)
@@ -171,6 +172,7 @@ class World:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.stop_kubernetes()
         await self._serving.aclose()
         for path in self.kubeconfigs.values():
             path.unlink(missing_ok=True)
@@ -188,6 +190,10 @@ class World:
         """Start the Argo controller again."""
         if self.argo is not None and self._argo_task is None:
             self._argo_task = self._start(self.argo.run())
+
+    async def stop_kubernetes(self) -> None:
+        """Shut the API server down: nothing listens on its port any more."""
+        await self._kubernetes.aclose()
 
     def edit(self, obj: Reference, merge: dict[str, Any], manager: str = "kubectl-edit") -> None:
         """Change an object as somebody else."""
@@ -224,7 +230,7 @@ class World:
 
     async def _serve(self) -> None:
         kube = kube_app(self.store, self.tokens, self.logs)
-        self.kubernetes_url = await self._serving.enter_async_context(serving(kube))
+        self.kubernetes_url = await self._kubernetes.enter_async_context(serving(kube))
         prometheus, alertmanager = self.prometheus, self.alertmanager
         self.prometheus_url = await self._serving.enter_async_context(serving(prometheus.app()))
         self.alertmanager_url = await self._serving.enter_async_context(serving(alertmanager.app()))

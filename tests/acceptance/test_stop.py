@@ -1,0 +1,122 @@
+"""The stop switch: nothing new starts, what runs goes on, and only a human lets work go on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import yaml
+
+from tiphys.sandbox.scenario import Reference
+
+SEARCH = Reference(kind="Deployment", namespace="shop", name="search")
+WORKFLOWS = "/apis/argoproj.io/v1alpha1/namespaces/tiphys-actions/workflows"
+STOPS = "/api/v1/namespaces/tiphys-stop/configmaps"
+QUICK = {"rules": {"cooldown": {"seconds": 0}}}
+
+
+async def call(drama: Any, role: str, method: str, path: str, body: Any = None) -> httpx2.Response:
+    """Speak to the world's API server with the credentials of a role."""
+    config = yaml.safe_load(drama.stage.world.kubeconfigs[role].read_text())
+    headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
+    url = drama.stage.world.kubernetes_url
+    async with httpx2.AsyncClient(base_url=url, headers=headers, trust_env=False) as http:
+        return await http.request(method, path, json=body)
+
+
+async def by_hand(drama: Any) -> httpx2.Response:
+    """Create a Workflow with the launcher's own token, well formed in every way."""
+    [given] = (dict(w) for w in drama.workflows[:1])
+    body = {
+        "apiVersion": given["apiVersion"],
+        "kind": "Workflow",
+        "metadata": {"name": f"tiphys-{'a' * 40}", "namespace": "tiphys-actions"},
+        "spec": {key: given["spec"][key] for key in ("workflowTemplateRef", "arguments")},
+    }
+    return await call(drama, "launcher", "POST", f"{WORKFLOWS}?dryRun=All", body)
+
+
+def paged(drama: Any) -> str:
+    """Give all that humans were sent."""
+    return str(drama.stage.world.alertmanager.posted)
+
+
+async def test_stop_lets_a_running_workflow_end_and_nothing_new_begin(
+    on_stage: Callable[..., Any], tmp_path: Path
+) -> None:
+    async with on_stage("overload", tmp_path, policy=QUICK) as drama:
+        await drama.play.strike()
+        await drama.until_recorded("workflow_created")
+        assert (await by_hand(drama)).status_code == 201
+        stopped = await drama.command("stop", "--by", "ada", "--reason", "an exercise")
+        assert stopped.code == 0, stopped.err
+        [engaged] = await drama.records("stop_engaged")
+        assert engaged["actor"] == "ada"
+        assert not await drama.records("run_ended"), "it was stopped while the Workflow ran"
+
+        refused = await by_hand(drama)
+        assert refused.status_code == 403
+        assert "stopped by ConfigMap" in refused.json()["message"]
+        assert "an exercise" in refused.json()["message"]
+        forbidden = await call(
+            drama, "gateway", "DELETE", f"{STOPS}/{engaged['body']['config_map']}"
+        )
+        assert forbidden.status_code == 403, "the service cannot release what it engaged"
+
+        summary = await drama.play.finish()
+        assert summary.complaints == [], "the running Workflow went on to its end"
+
+        # The engineer scales back: it happens again, and now nothing may be started.
+        drama.stage.world.edit(SEARCH, {"spec": {"replicas": 2}})
+        view = await drama.until_state("escalated")
+        assert view["attempts"][-1]["decision"]["action"] == "scale-workload"
+        assert "an exercise" in view["incident"]["reason"]
+        await drama.until_recorded("paged")
+        assert len(drama.workflows) == 1
+        assert not view["attempts"][-1]["run"]
+
+        # A human's credentials release it; that incident stays in human hands, the next does not.
+        admin = str(drama.stage.world.kubeconfigs["admin"])
+        mine = await drama.command("resume", "--kubeconfig", admin)
+        assert mine.code == 0, mine.err
+        assert engaged["body"]["config_map"] in mine.out
+        assert (await by_hand(drama)).status_code == 201
+
+
+async def test_a_hand_made_config_map_stops_without_the_service(
+    on_stage: Callable[..., Any], until: Callable[..., Any], tmp_path: Path
+) -> None:
+    async with on_stage("overload", tmp_path, policy=QUICK) as drama:
+        drama.stage.kill_service()
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "hold-everything", "labels": {"tiphys.io/stop": "true"}},
+            "data": {"reason": "change freeze until Monday"},
+        }
+        made = await call(drama, "admin", "POST", STOPS, body)
+        assert made.status_code == 201
+        await drama.stage.restart_service()
+        await drama.play.strike()
+        view = await drama.until_state("escalated")
+        assert "change freeze until Monday" in view["incident"]["reason"]
+        await drama.until_recorded("paged")
+
+        async def told() -> bool:
+            return "change freeze until Monday" in paged(drama)
+
+        await until(told)
+        assert not drama.workflows
+        assert not await drama.records("launch_intended")
+
+        admin = str(drama.stage.world.kubeconfigs["admin"])
+        released = await drama.command("resume", "--kubeconfig", admin)
+        assert "hold-everything" in released.out, released.err
+
+        # A human mends it by hand; when it breaks again, work goes on.
+        drama.stage.world.edit(SEARCH, {"spec": {"replicas": 4}})
+        await drama.until_state("closed")
+        drama.stage.world.edit(SEARCH, {"spec": {"replicas": 2}})
+        await drama.until_recorded("workflow_created")
+        ended = await drama.until_recorded("run_ended")
+        assert ended["body"]["outcome"] == "verified"
