@@ -197,8 +197,8 @@ async def plan(
     hidden = secrets_in(facts.changes, sight.thing)
     if hidden:
         raise ChoiceRefusedError(
-            f"{name} would change what looks like a secret ({', '.join(hidden[:5])}), whose value must "
-            "not be written into a plan: do it by hand"
+            f"{name} would change what looks like a secret ({', '.join(hidden[:5])}), whose value "
+            "must not be written into a plan: do it by hand"
         )
     book.write(
         Source.KUBERNETES,

@@ -230,7 +230,7 @@ class OnCall:
             self._metrics.instant(expression),
             lambda samples: (
                 [{"labels": dict(s.labels), "value": s.value} for s in samples[:50]],
-                f"true for {len(samples)} series" if samples else "true for no series",
+                f"the expression is true for {len(samples) or 'no'} series",
             ),
         )
 

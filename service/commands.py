@@ -11,8 +11,9 @@ from rich.table import Table
 
 from tiphys.service.client import Client, whoami
 from tiphys.service.errors import BadInputError, UsageError
-from tiphys.service.rendering import incidents_table, plain, print_page, sentence
+from tiphys.service.rendering import incidents_table, print_page
 from tiphys.service.settings import Settings
+from tiphys.service.telling import plain, sentence
 
 console = Console(highlight=False, markup=False)
 

@@ -11,8 +11,10 @@ class TiphysError(Exception):
     retryable = False
 
     def __init__(self, detail: str = "") -> None:
-        sentence = (type(self).__doc__ or "").strip().rstrip(".")
-        super().__init__(f"{sentence}: {detail}" if detail else sentence)
+        # The roots say nothing that a detail does not say better.
+        vague = type(self) in {TiphysError, WorldRefusedError, UsageError} and detail
+        sentence = "" if vague else (type(self).__doc__ or "").strip().rstrip(".")
+        super().__init__(": ".join(part for part in (sentence, detail) if part))
         self.detail = detail
 
 

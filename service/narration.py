@@ -1,8 +1,10 @@
 """The demo's voice: one line for each thing that matters, then what it all came to."""
 
 import json
+import re
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from tiphys.policies.model import Source
 from tiphys.sandbox.scenario import Scenario
 from tiphys.service.audit import AuditEvent
-from tiphys.service.rendering import plain, sentence
+from tiphys.service.telling import plain, sentence
 from tiphys.service.verdict import Ended
 
 _VOICES: dict[str, tuple[str, str]] = {
@@ -33,6 +36,9 @@ _VOICES: dict[str, tuple[str, str]] = {
     AuditEvent.PAGED: ("page", "bold red"),
     AuditEvent.BREAKER_TRIPPED: ("breaker", "bold red"),
 }
+_DULL = re.compile(r" exists\b|^0 |no data$|^\d+ rules$")
+"""Answers that were needed and tell a reader nothing."""
+MOST_EVIDENCE = 8
 _STATES = {"closed": ("close", "bold green"), "suspended": ("suspend", "dim")}
 
 
@@ -57,7 +63,7 @@ class Narrator:
         self._json = as_json
         self._console = Console(highlight=False, markup=False)
         self._began = time.monotonic()
-        self._evidence: dict[str, str] = {}
+        self._evidence: dict[str, tuple[str, str]] = {}
 
     def _emit(self, kind: str, **fields: Any) -> None:
         sys.stdout.write(json.dumps({"type": kind, **fields}, ensure_ascii=False) + "\n")
@@ -96,26 +102,25 @@ class Narrator:
 
     def record(self, record: dict[str, Any]) -> str:
         """Tell an audit record; returns the sentence."""
-        said = words(record)
+        said = sentence(record)
         if self._json:
             self._emit("record", record=record)
             return said
         if record["event"] == AuditEvent.EVIDENCE_GATHERED:
-            self._evidence[record["body"]["evidence"]] = said
+            self._evidence[record["body"]["evidence"]] = (record["body"]["source"], said)
             return said
         if record["event"] == AuditEvent.DECIDED:
             self._cite(record["body"]["decision"].get("evidence", []))
-        if (voice := _voice(record)) and said:
+        if (voice := _voice(record)) and not _only_began(record):
             self._line(*voice, said)
         return said
 
     def _cite(self, evidence: list[str]) -> None:
         """Tell what the decision rests on; the rest is in the record."""
-        for name in evidence:
-            if name in self._evidence:
-                self._line("evidence", "dim", self._evidence[name])
-        rest = len(self._evidence) - len(set(evidence) & set(self._evidence))
-        if rest:
+        told = _telling(self._evidence[name] for name in evidence if name in self._evidence)
+        for said in told:
+            self._line("evidence", "dim", said)
+        if rest := len(self._evidence) - len(told):
             self._line("evidence", "dim", f"and {rest} more answers, in the record")
         self._evidence.clear()
 
@@ -151,56 +156,15 @@ class Narrator:
         )
 
 
+def _only_began(record: dict[str, Any]) -> bool:
+    """Whether it tells of a step that has begun: its end is what people wait for."""
+    return record["event"] == AuditEvent.RUN_STEP and record["body"]["step"]["finished_at"] is None
+
+
 def _voice(record: dict[str, Any]) -> tuple[str, str] | None:
     if record["event"] == AuditEvent.INCIDENT_MOVED:
         return _STATES.get(record["body"]["to"])
     return _VOICES.get(record["event"])
-
-
-def words(record: dict[str, Any]) -> str:
-    """Put an audit record into one sentence; empty when there is nothing to tell."""
-    body = record["body"] or {}
-    match record["event"]:
-        case AuditEvent.INCIDENT_OPENED:
-            return f"{body['title']} → {record['incident_id']}"
-        case AuditEvent.ALERT_OPENED | AuditEvent.ALERT_ENDED:
-            what = "fires too" if record["event"] == AuditEvent.ALERT_OPENED else "is over"
-            return f"{body.get('alert')} {what}"
-        case AuditEvent.JUDGED:
-            return _judged(body["judgement"])
-        case AuditEvent.PLANNED:
-            changes = body["plan"]["changes"]
-            said = [f"{c['path'] or 'the object'}: {_short(c)}" for c in changes[:3]]
-            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-            return f"{body['digest'][:12]} changes {'; '.join(said)}{more}"
-        case AuditEvent.LAUNCH_INTENDED:
-            return f"the intent is recorded; {body['workflow']} may start until {body['not_after']}"
-        case AuditEvent.RUN_STEP:
-            return _step(body["step"])
-        case AuditEvent.RUN_ENDED:
-            return f"{str(body['outcome']).replace('_', ' ')}: {body['why']}"
-        case _:
-            return sentence(record)
-
-
-def _short(change: dict[str, Any]) -> str:
-    return f"{plain(change['present'], 60)} → {plain(change['intended'], 60)}"
-
-
-def _judged(judgement: dict[str, Any]) -> str:
-    against = [v for v in judgement["verdicts"] if v["verdict"]["verdict"] != "allowed"]
-    if not against:
-        return f"all {len(judgement['verdicts'])} rules allow it"
-    return "; ".join(
-        f"{v['rule']} {v['verdict']['verdict'].replace('_', ' ')}: {v['verdict']['reason']}"
-        for v in against
-    )
-
-
-def _step(step: dict[str, Any]) -> str:
-    if step["finished_at"] is None:
-        return ""
-    return f"{step['step']}: {step['result'] or step['phase']} {step['message']}".strip()
 
 
 def _fields(lines: list[tuple[str, str]]) -> Table:
@@ -237,4 +201,12 @@ def _summary_lines(summary: Summary) -> list[tuple[str, str]]:
 
 def _cited(view: dict[str, Any]) -> list[str]:
     cited = {i for a in view["attempts"] for i in a["decision"].get("evidence", [])}
-    return [e["summary"] for e in view["evidence"] if e["id"] in cited][:5]
+    return _telling((e["source"], e["summary"]) for e in view["evidence"] if e["id"] in cited)
+
+
+def _telling(evidence: Iterable[tuple[str, str]]) -> list[str]:
+    """Choose what tells a reader most: what the numbers said, then what the cluster said."""
+    found = [(source, said) for source, said in evidence if not _DULL.search(said)]
+    cluster = {Source.KUBERNETES, Source.LOGS}
+    numbers = [said for source, said in found if source not in cluster]
+    return [*numbers[:3], *(said for source, said in found if source in cluster)][:MOST_EVIDENCE]

@@ -8,8 +8,9 @@ from typing import Any
 from tiphys.policies.lifecycle import State
 from tiphys.sandbox.scenario import Answer
 from tiphys.service.audit import verify
-from tiphys.service.narration import Summary, words
+from tiphys.service.narration import Summary
 from tiphys.service.rehearsal import Rehearsal
+from tiphys.service.telling import sentence
 from tiphys.service.verdict import Ended, complaints, judge
 
 TIME_LIMIT = 90.0
@@ -22,7 +23,7 @@ LOOK = 0.15
 class Play:
     """One scenario from its fault to its rest; `strike` first."""
 
-    def __init__(self, stage: Rehearsal, tell: Callable[[dict[str, Any]], str] = words) -> None:
+    def __init__(self, stage: Rehearsal, tell: Callable[[dict[str, Any]], str] = sentence) -> None:
         """`tell` puts an audit record into words; it is called once for each, in order."""
         self._stage = stage
         self._tell = tell

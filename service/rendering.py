@@ -7,6 +7,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from tiphys.service.telling import plain, sentence
+
 STATE_STYLE = {
     "closed": "green",
     "monitoring": "cyan",
@@ -17,12 +19,6 @@ STATE_STYLE = {
     "acknowledged": "blue",
     "suspended": "dim",
 }
-
-
-def plain(value: object, limit: int = 400) -> str:
-    """Give outside text as text: no control characters, no markup, bounded."""
-    text = "".join(c if c.isprintable() else " " for c in str(value))
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def incidents_table(found: list[dict[str, Any]]) -> Table:
@@ -157,26 +153,9 @@ def _timeline(records: list[dict[str, Any]]) -> RenderableType:
             record["at"][11:23],
             record["event"],
             Text(plain(record["actor"], 40)),
-            Text(plain(sentence(record), 200)),
+            Text(plain(sentence(record), 300)),
         )
     return table
-
-
-def sentence(record: dict[str, Any]) -> str:
-    """Say what one audit record tells, in a line."""
-    body = record["body"] or {}
-    if not isinstance(body, dict):
-        return str(body)
-    for key in ("reason", "summary", "why", "title"):
-        if body.get(key):
-            return str(body[key])
-    step = body.get("step")
-    if isinstance(step, dict):
-        return f"{step['step']} {step['phase']} {step['result'] or ''} {step['message']}"
-    decision = body.get("decision")
-    if isinstance(decision, dict):
-        return f"{decision['answer']}: {decision['reason']}"
-    return " ".join(f"{k}={v}" for k, v in body.items() if isinstance(v, str | int | bool))
 
 
 def print_page(console: Console, view: dict[str, Any]) -> None:

@@ -1,9 +1,8 @@
 """Stage: incidents that wait, for an approval, for the alert to end or for a human.
 
 Invariants: an incident closes only when every one of its alerts has ended and none of their
-expressions is true, and one that froze its
-target only after a human acknowledged it; one that waits past its
-deadline pages; a page that nobody received is sent again.
+expressions is true, and one that froze its target only after a human acknowledged it; one that
+waits past its deadline pages, in doubt too; a page that nobody received is sent again.
 """
 
 from collections.abc import Mapping
@@ -89,7 +88,7 @@ class Settle:
         async with self._ledger.database.reading() as tx:
             over = await episodes.gone(tx, incident.id, listings=self._waits.listings)
             joined = await episodes.began_after(tx, incident.id, incident.changed_at)
-        if over and not _unread(incident):
+        if over and not _unread(incident) and await self._is_false(incident):
             await self._close(job)
         elif joined and incident.state == State.MONITORING:
             await self._look_into(job)
@@ -98,17 +97,17 @@ class Settle:
         elif incident.state in _PAGED:
             await self._page(job)
         else:
+            later = incident.deadline_at or now + timedelta(hours=1)
             async with self._ledger.entry(job) as entry:
-                await entry.look_again(incident.deadline_at or now + timedelta(hours=1))
+                await entry.look_again(min(later, now + _DOUBT) if over else later)
+
+    async def _is_false(self, incident: Incident) -> bool:
+        """Tell whether the alerts' expressions are false, too; in doubt it is not over."""
+        case = await self._cases.case(incident, self._ledger.clock())
+        return await self._agents.still_true(case) is False
 
     async def _close(self, job: Job) -> None:
         incident = job.incident
-        case = await self._cases.case(incident, self._ledger.clock())
-        if await self._agents.still_true(case) is not False:
-            # Gone from Alertmanager, and true all the same, or nobody can say: not over yet.
-            async with self._ledger.entry(job) as entry:
-                await entry.look_again(entry.now + _DOUBT)
-            return
         if incident.paged_at is not None:
             try:
                 await self._pager.resolve(incident)
