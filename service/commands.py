@@ -1,9 +1,12 @@
 """The commands that talk to a running service, or to nobody at all (`audit verify`)."""
 
+import asyncio
 import json
 import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
 
 import typer
 from rich.console import Console
@@ -15,6 +18,10 @@ from tiphys.service.rendering import incidents_table, print_page
 from tiphys.service.settings import Settings
 from tiphys.service.telling import plain, sentence
 
+if TYPE_CHECKING:
+    from tiphys.service.stop_switch import StopSwitch
+
+T = TypeVar("T")
 console = Console(highlight=False, markup=False)
 
 Url = Annotated[
@@ -112,9 +119,18 @@ def stop(
     data_dir: DataDir = None,
     by: By = "",
     reason: Reason = "stopped by hand",
+    kubeconfig: Annotated[
+        Optional[Path], typer.Option(help="Your own credentials, when no service answers.")
+    ] = None,
 ) -> None:
     """Stop everything new, now; running workflows and their rollbacks go on."""
-    client(url, data_dir).post("/api/stop", _person(by, reason, ""))
+    if kubeconfig is None:
+        client(url, data_dir).post("/api/stop", _person(by, reason, ""))
+    else:
+        now = datetime.now(UTC)
+        _switched(
+            kubeconfig, lambda switch: switch.engage(by=by or whoami(), reason=reason, now=now)
+        )
     console.print("stopped: nothing new starts until a human runs `tiphys resume`")
 
 
@@ -125,25 +141,28 @@ def resume(
     ] = None,
 ) -> None:
     """Let work go on: deletes the stop ConfigMaps with your own credentials."""
-    import asyncio
+    names = _switched(kubeconfig, lambda switch: switch.release())
+    console.print(f"released: {', '.join(names)}" if names else "nothing was stopped")
 
+
+def _switched(kubeconfig: Path | None, work: "Callable[[StopSwitch], Awaitable[T]]") -> T:
+    """Use the stop switch with a person's own credentials."""
     from tiphys.service.kubernetes_api import connect
-    from tiphys.service.stop_switch import StopSwitch
+    from tiphys.service.stop_switch import LABEL, StopSwitch
 
-    settings = Settings()
+    namespace = Settings().stop_namespace
     path = kubeconfig or Path.home() / ".kube" / "config"
     if not path.exists():
         raise UsageError(
-            f"{path} does not exist; say --kubeconfig, or run: kubectl delete configmap "
-            f"-n {settings.stop_namespace} -l tiphys.io/stop=true"
+            f"{path} does not exist; say --kubeconfig, or look yourself: "
+            f"kubectl get configmap -n {namespace} -l {LABEL}=true"
         )
 
-    async def release() -> list[str]:
+    async def run() -> T:
         async with connect(path) as api:
-            return await StopSwitch(api, settings.stop_namespace).release()
+            return await work(StopSwitch(api, namespace))
 
-    names = asyncio.run(release())
-    console.print(f"released: {', '.join(names)}" if names else "nothing was stopped")
+    return asyncio.run(run())
 
 
 def catalogue(as_json: AsJson = False) -> None:
@@ -197,6 +216,20 @@ def send_alerts(file: Path, url: Url = None, data_dir: DataDir = None) -> None:
 
 def _why(error: OSError | UnicodeDecodeError) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else "not UTF-8 text"
+
+
+@alerts_app.command("dead")
+def list_dead_letters(url: Url = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List messages that were taken and could not be understood; none is thrown away."""
+    found = client(url, data_dir).get("/api/dead-letters")
+    if as_json:
+        show_json(found)
+        return
+    for letter in found:
+        console.print(f"{letter['id']} {letter['at'][:19]} {plain(letter['reason'], 200)}")
+        console.print(f"  {plain(letter['payload'], 400)}")
+    if not found:
+        console.print("no dead letters")
 
 
 def _is_json(text: str) -> bool:

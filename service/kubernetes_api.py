@@ -5,14 +5,18 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import structlog
 import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import ConfigException
 
 from tiphys.service.errors import BadInputError
+
+log = structlog.get_logger()
 
 TIMEOUT = 5.0
 """Seconds for one request that is not a watch."""
@@ -21,24 +25,37 @@ UNREACHABLE = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 """What the client raises when the API server does not answer."""
 
 
+class NoCredentials(client.ApiClient):
+    """Stands where no cluster is configured: every call says so, as an API that is away."""
+
+    async def call_api(self, *_arguments: object, **_named: object) -> Any:
+        """Raise `OSError`."""
+        raise OSError("no cluster is configured: set TIPHYS_KUBECONFIG and its siblings")
+
+
 @contextlib.asynccontextmanager
 async def connect(kubeconfig: Path | None) -> AsyncGenerator[client.ApiClient]:
-    """Open a client with the given kubeconfig, or with the pod's own ServiceAccount.
+    """Open a client with the given kubeconfig, else with the pod's own ServiceAccount.
 
-    Raises `BadInputError` when there is neither.
+    Without either the service still takes alerts, and hands each to a human. Raises
+    `BadInputError` for a kubeconfig that cannot be used.
     """
     configuration = client.Configuration()
-    try:
-        if kubeconfig is not None:
+    api: client.ApiClient | None = None
+    if kubeconfig is not None:
+        try:
             await config.load_kube_config(
                 config_file=str(kubeconfig), client_configuration=configuration
             )
-        else:
+        except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            raise BadInputError(f"the kubeconfig {kubeconfig}: {error}") from error
+    else:
+        try:
             config.load_incluster_config(client_configuration=configuration)
-    except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        where = kubeconfig or "this is not a pod; set TIPHYS_KUBECONFIG and its siblings"
-        raise BadInputError(f"no Kubernetes credentials: {where}: {error}") from error
-    api = client.ApiClient(configuration=configuration)
+        except (ConfigException, OSError):
+            log.warning("no Kubernetes credentials: alerts are taken, and nothing can be healed")
+            api = NoCredentials(configuration=configuration)
+    api = api or client.ApiClient(configuration=configuration)
     try:
         yield api
     finally:
