@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import sqlite3
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +41,11 @@ class Database:
     """SQLite in WAL mode (`synchronous=FULL`) or PostgreSQL."""
 
     def __init__(self, url: str) -> None:
-        self.engine: AsyncEngine = create_async_engine(url, pool_pre_ping=not is_sqlite(url))
+        self.engine: AsyncEngine = (
+            create_async_engine(url, connect_args={"factory": _Connection})
+            if is_sqlite(url)
+            else create_async_engine(url, pool_pre_ping=True)
+        )
         self.sqlite = is_sqlite(url)
         self._reading_options: dict[str, Any] = (
             {"tiphys_reading": True}
@@ -115,6 +120,20 @@ class Database:
 def is_sqlite(url: str) -> bool:
     """Tell the embedded database from PostgreSQL."""
     return url.startswith("sqlite")
+
+
+class _Connection(sqlite3.Connection):
+    """Lets go of its locks when it is closed, whoever still holds a cursor of it.
+
+    A task that is cancelled amid a query leaves one in its traceback. sqlite3_close_v2 then keeps
+    the connection, transaction and write lock included, until the garbage collector comes by.
+    """
+
+    def close(self) -> None:
+        """Roll back, then close."""
+        with contextlib.suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
