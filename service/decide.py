@@ -201,7 +201,7 @@ class Decide:
 
     async def _refuse(self, entry: Entry, judged: Judged) -> None:
         why, denied = "; ".join(judged.judgement.denials), judged.judgement.denied_by
-        if denied & OVER:
+        if judged.facts.alert is not None and denied & OVER:
             deadline = entry.now + self._rules.watch
             await entry.move(Step(Move.STAND_BY, why, "gate", deadline_at=deadline))
         elif denied <= STALE:
