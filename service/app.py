@@ -216,13 +216,14 @@ class Service:
 
     async def _open_bus(self) -> Bus:
         settings = self._settings
-        url = settings.nats_url
-        if url is None:
-            server = NatsServer(settings.data_dir / "nats", max_bytes=settings.stream_max_bytes)
+        limit, replicas = settings.stream_max_bytes, settings.stream_replicas
+        if settings.nats_url is None:
+            server = NatsServer(settings.data_dir / "nats", max_bytes=limit)
             await server.start()
             self._closing.push_async_callback(server.stop)
-            url = server.url
-        bus = Bus(max_bytes=settings.stream_max_bytes, replicas=settings.stream_replicas)
+            url, bus = server.url, Bus(max_bytes=limit, on_silence=server.replace)
+        else:
+            url, bus = settings.nats_url, Bus(max_bytes=limit, replicas=replicas)
         await bus.connect(url)
         self._closing.push_async_callback(bus.close)
         return bus

@@ -8,7 +8,8 @@ A message's id makes a repeat of the same delivery acknowledge without being sto
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -40,6 +41,8 @@ MAX_AGE_SECONDS = 72 * 3600
 DUPLICATE_WINDOW_SECONDS = 300
 ACK_WAIT_SECONDS = 10.0
 """How long a consumer may be silent about a message before another is given it."""
+SILENCE_SECONDS = 10.0
+"""How long the broker may leave every publish unanswered before it is called silent."""
 BATCH_FROM = 12
 """Fewer are faster singly: an atomic batch costs some 3 ms, however small (bench/webhook.py)."""
 
@@ -85,8 +88,12 @@ class Bus:
         replicas: int = 1,
         publish_seconds: float = 2.0,
         ack_seconds: float = ACK_WAIT_SECONDS,
+        on_silence: Callable[[], None] = lambda: None,
     ) -> None:
-        """`max_bytes` is the stream's size; the times are the limits of a publish and of intake."""
+        """`max_bytes` is the stream's size; the times are the limits of a publish and of intake.
+
+        `on_silence` is called when the broker is connected, but answers no publish any more.
+        """
         self._config = StreamConfig(
             name=STREAM,
             subjects=[SUBJECTS],
@@ -107,6 +114,8 @@ class Bus:
         self._atomic = False
         self._flights = Flights(self._store, seconds=publish_seconds)
         self._inbox: Subscription | None = None
+        self._on_silence = on_silence
+        self._silent_since: float | None = None
 
     @property
     def ready(self) -> bool:
@@ -171,7 +180,19 @@ class Bus:
         if any(isinstance(why.__cause__, _NO_STREAM) for why in failed.values()):
             with contextlib.suppress(nats.errors.Error, TimeoutError):
                 await self.ensure_stream()
+        unanswered = [why for why in failed.values() if isinstance(why.__cause__, TimeoutError)]
+        self._listen(answered=len(unanswered) < len(messages))
         return failed
+
+    def _listen(self, *, answered: bool) -> None:
+        now = time.monotonic()
+        if answered:
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = now
+        elif now - self._silent_since >= SILENCE_SECONDS:
+            self._silent_since = None
+            self._on_silence()
 
     async def _send(self, messages: Sequence[Message]) -> Mapping[str, WorldRefusedError]:
         if self._atomic and len(messages) >= BATCH_FROM:

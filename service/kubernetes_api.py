@@ -44,11 +44,13 @@ async def connect(kubeconfig: Path | None) -> AsyncGenerator[client.ApiClient]:
     api: client.ApiClient | None = None
     if kubeconfig is not None:
         try:
+            await asyncio.to_thread(kubeconfig.read_bytes)  # a missing one only gets a warning
             await config.load_kube_config(
                 config_file=str(kubeconfig), client_configuration=configuration
             )
         except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
-            raise BadInputError(f"the kubeconfig {kubeconfig}: {error}") from error
+            why = " ".join(str(error).split())
+            raise BadInputError(f"the kubeconfig {kubeconfig}: {why}") from error
     else:
         try:
             config.load_incluster_config(client_configuration=configuration)
