@@ -17,11 +17,12 @@ from pydantic import Field, SecretStr
 from tiphys.policies.lifecycle import IllegalMoveError, Move, State
 from tiphys.policies.model import Incident, Noun
 from tiphys.service.approvals import Approvals
-from tiphys.service.audit import Audit, AuditEvent, Record
+from tiphys.service.audit import Audit
 from tiphys.service.errors import NoSuchIncidentError, TiphysError, UsageError
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Ledger
 from tiphys.service.pipeline import Pipeline
+from tiphys.service.records import AuditEvent, Record
 from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.views import DeadLetter, IncidentView, Views
 from tiphys.workflow_templates import catalogue

@@ -22,7 +22,6 @@ from tiphys.service import api
 from tiphys.service.alertmanager import Alertmanagers
 from tiphys.service.approvals import Approvals
 from tiphys.service.argo import Argo
-from tiphys.service.audit import AuditEvent
 from tiphys.service.bus import Bus
 from tiphys.service.cases import Cases
 from tiphys.service.database import Database
@@ -46,6 +45,7 @@ from tiphys.service.pipeline import Pace, Pipeline
 from tiphys.service.policy_file import read_policy
 from tiphys.service.reasoning import open_agents
 from tiphys.service.reconcile import GONE_AFTER, ReconcileMetrics, Reconciler
+from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs
 from tiphys.service.settings import Settings
 from tiphys.service.settle import Settle, Waits

@@ -9,11 +9,11 @@ from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Incident
 from tiphys.policies.plan import digest
 from tiphys.policies.verdict import ApprovalFact
-from tiphys.service.audit import AuditEvent
 from tiphys.service.database import Transaction, moment, stamp
 from tiphys.service.errors import NotApprovableError
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Entry, Ledger
+from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs
 from tiphys.service.tables import approvals
 

@@ -8,10 +8,10 @@ from tiphys.agents.ports import Attempt, Case
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Evidence, Incident, Instant
 from tiphys.policies.plan import digest
-from tiphys.service.audit import AuditEvent
 from tiphys.service.database import Database, Transaction, stamp
 from tiphys.service.incidents import Incidents, dump
 from tiphys.service.ledger import Entry
+from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs, StoredRun
 from tiphys.service.tables import evidence, inbox, incidents
 

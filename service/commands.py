@@ -302,7 +302,7 @@ def export_audit(
 @audit_app.command("verify")
 def verify_audit(file: Path) -> None:
     """Verify an export, offline; names the first bad record and exits with 1 if there is one."""
-    from tiphys.service.audit import verify
+    from tiphys.service.records import verify
 
     try:
         with file.open() as lines:

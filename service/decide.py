@@ -21,10 +21,10 @@ from tiphys.policies.policy import Policy
 from tiphys.policies.rule import RuleName
 from tiphys.policies.verdict import Judgement
 from tiphys.service.approvals import Approvals
-from tiphys.service.audit import AuditEvent
 from tiphys.service.cases import Cases
 from tiphys.service.incidents import Step, dump
 from tiphys.service.ledger import Entry, Job, Ledger
+from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs, RunTimes, breaker_scopes
 from tiphys.service.tables import proposals
 from tiphys.workflow_templates import catalogue

@@ -14,9 +14,10 @@ from sqlalchemy import insert, select, update
 from tiphys.policies.correlation import shown
 from tiphys.policies.lifecycle import Move, State, next_state
 from tiphys.policies.model import Alert, Incident, Noun, Outcome, Severity, Target
-from tiphys.service.audit import Audit, AuditEvent
+from tiphys.service.audit import Audit
 from tiphys.service.database import Database, Transaction, moment, stamp
 from tiphys.service.errors import NoSuchIncidentError, UsageError
+from tiphys.service.records import AuditEvent
 from tiphys.service.tables import inbox, incidents
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no 0/o, 1/i/l: ids are read aloud at night

@@ -19,12 +19,12 @@ from tiphys.policies.correlation import OWN_LABEL, subject
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Alert
 from tiphys.service import episodes
-from tiphys.service.audit import AuditEvent
 from tiphys.service.bus import Bus, Received
 from tiphys.service.database import Transaction, stamp
 from tiphys.service.episodes import Arrival, Course, Episode, Key
 from tiphys.service.errors import BrokerUnavailableError
 from tiphys.service.ledger import Ledger
+from tiphys.service.records import AuditEvent
 from tiphys.service.tables import dead_letters, incidents
 
 BATCH = 200

@@ -11,11 +11,11 @@ from tiphys.agents.graph import Investigation
 from tiphys.agents.ports import Case
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Decision, Escalate, NoAction, Proposal
-from tiphys.service.audit import AuditEvent
 from tiphys.service.cases import Cases
 from tiphys.service.database import stamp
 from tiphys.service.incidents import Step, dump
 from tiphys.service.ledger import Entry, Job, Ledger
+from tiphys.service.records import AuditEvent
 from tiphys.service.tables import proposals
 
 

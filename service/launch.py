@@ -6,11 +6,11 @@ from tiphys.policies.lifecycle import Move
 from tiphys.policies.model import Plan
 from tiphys.policies.plan import digest, encode
 from tiphys.service.argo import Argo, Submission
-from tiphys.service.audit import AuditEvent
 from tiphys.service.database import stamp
 from tiphys.service.errors import ArgoUnavailableError, WorkflowRefusedError
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Job, Ledger
+from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs, StoredRun
 from tiphys.workflow_templates.signature import sign
 

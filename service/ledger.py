@@ -12,11 +12,12 @@ from typing import Any
 
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Incident, Instant
-from tiphys.service.audit import Audit, AuditEvent
+from tiphys.service.audit import Audit
 from tiphys.service.database import Database, Transaction
 from tiphys.service.errors import LeaseLostError
 from tiphys.service.incidents import Incidents, Step
 from tiphys.service.leases import Lease, Leases
+from tiphys.service.records import AuditEvent
 
 
 @dataclass(frozen=True)

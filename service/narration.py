@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tiphys.policies.model import Source
 from tiphys.sandbox.scenario import Scenario
-from tiphys.service.audit import AuditEvent
+from tiphys.service.records import AuditEvent
 from tiphys.service.telling import plain, sentence
 from tiphys.service.verdict import Ended
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from tiphys.policies.lifecycle import State
 from tiphys.sandbox.scenario import Answer
-from tiphys.service.audit import verify
 from tiphys.service.narration import Summary
+from tiphys.service.records import verify
 from tiphys.service.rehearsal import Rehearsal
 from tiphys.service.telling import sentence
 from tiphys.service.verdict import Ended, complaints, judge

@@ -17,12 +17,12 @@ from tiphys.policies.lifecycle import TABLE, Move, State
 from tiphys.policies.model import Alert
 from tiphys.service import episodes
 from tiphys.service.alertmanager import Alertmanagers, Listing, Presence
-from tiphys.service.audit import AuditEvent
 from tiphys.service.database import Transaction, stamp
 from tiphys.service.episodes import Arrival, Key
 from tiphys.service.incidents import Step
 from tiphys.service.intake import Intake
 from tiphys.service.ledger import Ledger
+from tiphys.service.records import AuditEvent
 from tiphys.service.tables import inbox, incidents, proposals
 
 GONE_AFTER = 3

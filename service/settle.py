@@ -14,11 +14,11 @@ from tiphys.agents.ports import Case
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Incident, Outcome, Severity
 from tiphys.service import episodes
-from tiphys.service.audit import AuditEvent
 from tiphys.service.cases import Cases
 from tiphys.service.errors import WorldRefusedError
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Job, Ledger
+from tiphys.service.records import AuditEvent
 
 
 class Closer(Protocol):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tiphys.service.audit import AuditEvent
+from tiphys.service.records import AuditEvent
 
 
 def plain(value: object, limit: int = 400) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Outcome
 from tiphys.sandbox.scenario import End, Expectation
-from tiphys.service.audit import AuditEvent
+from tiphys.service.records import AuditEvent
 
 _GRAVEST = (
     End.FROZEN,

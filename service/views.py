@@ -8,10 +8,11 @@ from sqlalchemy import select
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Alert, Evidence, Incident, Noun, Plan
 from tiphys.policies.plan import digest, workflow_name
-from tiphys.service.audit import Audit, Record
+from tiphys.service.audit import Audit
 from tiphys.service.cases import Cases
 from tiphys.service.database import Database, Transaction
 from tiphys.service.incidents import Incidents
+from tiphys.service.records import Record
 from tiphys.service.runs import Runs, StoredRun
 from tiphys.service.tables import dead_letters, proposals
 

@@ -10,11 +10,11 @@ from datetime import timedelta
 from tiphys.policies.lifecycle import Move
 from tiphys.policies.model import Outcome, Plan
 from tiphys.service.argo import Argo
-from tiphys.service.audit import AuditEvent
 from tiphys.service.errors import ArgoUnavailableError
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Entry, Job, Ledger
 from tiphys.service.outcomes import RunView, outcome, view
+from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs, StoredRun
 
 _FREEZE = {Outcome.ROLLBACK_FAILED, Outcome.UNKNOWN}

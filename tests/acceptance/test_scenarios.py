@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tiphys.sandbox.scenario import names
-from tiphys.service.audit import verify
+from tiphys.service.records import verify
 
 
 @pytest.mark.parametrize("name", names())

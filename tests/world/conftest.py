@@ -55,7 +55,6 @@ from tiphys.sandbox.store import Store
 from tiphys.service import episodes
 from tiphys.service.approvals import Approvals
 from tiphys.service.argo import Argo
-from tiphys.service.audit import Record, Verification, verify
 from tiphys.service.cases import Cases
 from tiphys.service.database import Database
 from tiphys.service.decide import Decide, Rulebook
@@ -68,6 +67,7 @@ from tiphys.service.launch import Launch
 from tiphys.service.leases import Leases
 from tiphys.service.ledger import Job, Ledger
 from tiphys.service.pipeline import Stage
+from tiphys.service.records import Record, Verification, verify
 from tiphys.service.runs import Runs, StoredRun
 from tiphys.service.settle import Settle, Waits
 from tiphys.service.tables import inbox, proposals

@@ -13,8 +13,8 @@ from tiphys.policies.model import Change, Check, Incident, Outcome, Risk, StopFa
 from tiphys.policies.parse import built_in
 from tiphys.policies.plan import digest, workflow_name
 from tiphys.policies.rule import ALLOWED
-from tiphys.service.audit import AuditEvent
 from tiphys.service.errors import LeaseLostError, TargetBusyError
+from tiphys.service.records import AuditEvent
 
 
 async def attempt_of(bench: Any, incident: Incident) -> int:

@@ -8,9 +8,9 @@ from sqlalchemy import update
 
 from tiphys.policies.lifecycle import IllegalMoveError, Move, State
 from tiphys.policies.model import Incident
-from tiphys.service.audit import AuditEvent
 from tiphys.service.errors import LeaseLostError, NoSuchIncidentError, UsageError
 from tiphys.service.incidents import Step
+from tiphys.service.records import AuditEvent
 from tiphys.service.tables import incidents
 
 

@@ -19,13 +19,14 @@ from pydantic import SecretStr
 from sqlalchemy import Row, select
 
 from tiphys.policies.model import Incident
-from tiphys.service.audit import Audit, Record
+from tiphys.service.audit import Audit
 from tiphys.service.bus import STREAM, Bus
 from tiphys.service.database import Database
 from tiphys.service.intake import Intake, IntakeMetrics
 from tiphys.service.leases import Leases
 from tiphys.service.ledger import Ledger, utc_now
 from tiphys.service.nats_server import NatsServer
+from tiphys.service.records import Record
 from tiphys.service.settings import Settings
 from tiphys.service.tables import inbox
 from tiphys.service.webhook import Publisher, Webhook, WebhookMetrics

@@ -15,12 +15,12 @@ from tiphys.policies.correlation import subject
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Alert
 from tiphys.service import episodes
-from tiphys.service.audit import AuditEvent, verify
 from tiphys.service.episodes import Arrival
 from tiphys.service.flights import Message
 from tiphys.service.incidents import Step
 from tiphys.service.intake import fair
 from tiphys.service.ledger import utc_now
+from tiphys.service.records import AuditEvent, verify
 from tiphys.service.tables import dead_letters, incidents
 
 POSTS = Path(__file__).parents[2] / "data" / "alertmanager" / "webhook_posts.jsonl"

@@ -13,12 +13,12 @@ from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Alert, AlertStatus
 from tiphys.service import episodes
 from tiphys.service.alertmanager import Alertmanagers, OwnAlert
-from tiphys.service.audit import AuditEvent
 from tiphys.service.bus import Bus
 from tiphys.service.episodes import Arrival
 from tiphys.service.intake import Intake, IntakeMetrics
 from tiphys.service.ledger import Ledger, utc_now
 from tiphys.service.reconcile import GONE_AFTER, ReconcileMetrics, Reconciler
+from tiphys.service.records import AuditEvent
 from tiphys.service.tables import proposals
 
 BROKEN = {"alertname": "Broken", "namespace": "shop", "pod": "lonely"}
