@@ -99,12 +99,20 @@ class World:
 
     async def start(self) -> None:
         """Bring everything up: healthy, settled long ago, with an hour of metrics."""
+        await self.open()
+        await self.settle()
+
+    async def open(self) -> None:
+        """Serve the APIs of a cluster that is still empty: its clients may start meanwhile."""
         await self._serve()
         admission.install(self.store)
         self._create(installation.manifests())
         self.kubeconfigs = installation.write_kubeconfigs(
             self.directory, self.kubernetes_url, self.tokens
         )
+
+    async def settle(self) -> None:
+        """Fill it with the scenario's objects and their past, and let its controllers run."""
         await self._grow_old()
         self._backfill(time.time())
         self._run(self._controllers.run())

@@ -60,9 +60,15 @@ class Rehearsal:
     async def __aenter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            await self.world.start()
-            self._install()
-            await self.start_service()
+            await self.world.open()
+            self._write_policy()
+            key = load_or_create_key(self.directory / "launcher.key")
+            async with asyncio.TaskGroup() as together:
+                together.create_task(self._fill(public_hex(key)))
+                together.create_task(self.start_service())
+        except BaseExceptionGroup as group:
+            await self._close()
+            raise group.exceptions[0] from None
         except BaseException:
             await self._close()
             raise
@@ -81,17 +87,20 @@ class Rehearsal:
         await self.world.stop()
         await self._http.aclose()
 
-    def _install(self) -> None:
-        key = load_or_create_key(self.directory / "launcher.key")
+    async def _fill(self, public_key: str) -> None:
+        """Let the world grow old, then install the catalogue where it opted in."""
+        await self.world.settle()
         settings = RenderSettings(
             image="tiphys-step",
-            public_key=public_hex(key),
+            public_key=public_key,
             prometheus_url=self.world.prometheus_url,
             verify_share=0.03,
         )
         self.world.install(manifests(settings))
         for namespace in self.world.opted_in:
             self.world.install(role_bindings(settings, namespace))
+
+    def _write_policy(self) -> None:
         policy: Any = yaml.safe_load(built_in_text("demo"))
         text = yaml.safe_dump(_laid_over(policy, self.scenario.policy), sort_keys=False)
         (self.directory / "policy.yaml").write_text(text)
