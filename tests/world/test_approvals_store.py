@@ -9,8 +9,8 @@ import pytest
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Incident
 from tiphys.policies.plan import digest
-from tiphys.service.audit import AuditEvent
 from tiphys.service.errors import NoSuchIncidentError, NotApprovableError
+from tiphys.service.records import AuditEvent
 
 
 async def plan_digest(bench: Any, incident: Incident) -> str:

@@ -7,9 +7,9 @@ import pytest
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import AlertStatus, Incident, Outcome
 from tiphys.service import episodes
-from tiphys.service.audit import AuditEvent
 from tiphys.service.episodes import Arrival
 from tiphys.service.incidents import Step
+from tiphys.service.records import AuditEvent
 
 
 async def again(bench: Any, incident: Incident) -> Incident:
