@@ -19,6 +19,7 @@ from tiphys.policies.model import Incident, Noun
 from tiphys.service.approvals import Approvals
 from tiphys.service.audit import Audit
 from tiphys.service.errors import NoSuchIncidentError, TiphysError, UsageError
+from tiphys.service.holds import Hold, Holds
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Ledger
 from tiphys.service.pipeline import Pipeline
@@ -36,6 +37,7 @@ class Office:
     ledger: Ledger
     approvals: Approvals
     audit: Audit
+    holds: Holds
     pipeline: Pipeline
     stop: StopSwitch | None
     token: SecretStr | None
@@ -48,6 +50,14 @@ class Person(Noun):
     reason: str = Field(default="", max_length=2000)
     digest: str = Field(default="", max_length=64, pattern="^[0-9a-f]*$")
     """The beginning of the digest of the plan that the person saw."""
+
+
+class Release(Noun):
+    """Who lets Tiphys back, where, and why."""
+
+    scope: str = Field(min_length=1, max_length=400)
+    by: str = Field(min_length=1, max_length=200)
+    reason: str = Field(min_length=1, max_length=2000)
 
 
 class CatalogueEntry(Noun):
@@ -190,6 +200,18 @@ async def list_dead_letters(
 ) -> list[DeadLetter]:
     """List messages that could not be understood, the newest first."""
     return await desk.views.dead_letters(limit)
+
+
+@router.get("/holds")
+async def list_holds(desk: Desk) -> list[Hold]:
+    """List tripped breakers and frozen targets."""
+    return await desk.holds.all()
+
+
+@router.post("/holds/release")
+async def release_hold(desk: Desk, release: Release) -> Hold:
+    """Reset a breaker or unfreeze a target, with a reason."""
+    return await desk.holds.release(release.scope, by=release.by, reason=release.reason)
 
 
 @router.get("/stop")

@@ -33,6 +33,7 @@ from tiphys.service.errors import (
     TiphysError,
 )
 from tiphys.service.health import Health, install_health
+from tiphys.service.holds import Holds
 from tiphys.service.intake import Intake, IntakeMetrics
 from tiphys.service.investigate import Investigate
 from tiphys.service.kubernetes_api import connect
@@ -161,6 +162,7 @@ class Service:
             ledger=ledger,
             approvals=parts.approvals,
             audit=ledger.audit,
+            holds=Holds(ledger.database, ledger.audit),
             pipeline=pipeline,
             stop=StopSwitch(parts.gateway, self._settings.stop_namespace),
             token=self._settings.api_token,

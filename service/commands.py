@@ -114,6 +114,33 @@ def _decide(verb: str, incident: str, service: Client, person: dict[str, str]) -
     console.print(f"{found['id']} is {found['state']}: {plain(found['reason'])}")
 
 
+def holds(url: Url = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List tripped breakers and frozen targets: where Tiphys stays away."""
+    found = client(url, data_dir).get("/api/holds")
+    if as_json:
+        show_json(found)
+        return
+    for hold in found:
+        console.print(f"{hold['scope']}", style="bold")
+        console.print(f"  {hold['kind']} of {plain(hold['what'])} since {hold['at'][:19]}")
+        console.print(f"  {plain(hold['reason'])}")
+    if not found:
+        console.print("no breaker is tripped and no target frozen")
+
+
+def release(
+    scope: str,
+    reason: Annotated[str, typer.Option(help="Why it is safe again; kept in the record.")],
+    url: Url = None,
+    data_dir: DataDir = None,
+    by: By = "",
+) -> None:
+    """Reset a breaker or unfreeze a target, as `tiphys holds` names it."""
+    body = {"scope": scope, "by": by or whoami(), "reason": reason}
+    hold = client(url, data_dir).post("/api/holds/release", body)
+    console.print(f"released the {hold['kind']} of {plain(hold['what'])}")
+
+
 def stop(
     url: Url = None,
     data_dir: DataDir = None,

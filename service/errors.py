@@ -72,6 +72,10 @@ class NoSuchIncidentError(UsageError):
     """There is no such incident."""
 
 
+class NoSuchHoldError(UsageError):
+    """No breaker is tripped and no target frozen under that scope."""
+
+
 class NotApprovableError(UsageError):
     """This incident has nothing to approve."""
 

@@ -1,0 +1,72 @@
+"""Tripped breakers and frozen targets: what keeps Tiphys away until a person lets it back.
+
+Invariant: nothing in the service removes one; a person does, with a reason, and it is recorded.
+"""
+
+from typing import Literal
+
+from sqlalchemy import delete, select
+
+from tiphys.policies.model import Noun
+from tiphys.service.audit import Audit
+from tiphys.service.database import Database
+from tiphys.service.errors import NoSuchHoldError
+from tiphys.service.records import AuditEvent
+from tiphys.service.tables import breakers, freezes
+
+
+class Hold(Noun):
+    """One of them."""
+
+    scope: str
+    """`namespace:CLUSTER/NAME` or `cluster:NAME` for a breaker, `target:UID` for a freeze."""
+    kind: Literal["breaker", "freeze"]
+    what: str
+    reason: str
+    at: str
+    incident_id: str | None = None
+
+
+class Holds:
+    """Lists them and lets go of one."""
+
+    def __init__(self, database: Database, audit: Audit) -> None:
+        self._database = database
+        self._audit = audit
+
+    async def all(self) -> list[Hold]:
+        """List them, the oldest first."""
+        async with self._database.reading() as tx:
+            tripped = [
+                Hold(scope=r.scope, kind="breaker", what=r.scope, reason=r.reason, at=r.at)
+                for r in await tx.execute(select(breakers))
+            ]
+            frozen = [
+                Hold(
+                    scope=f"target:{r.target_uid}",
+                    kind="freeze",
+                    what=r.target,
+                    reason=r.reason,
+                    at=r.at,
+                    incident_id=r.incident_id,
+                )
+                for r in await tx.execute(select(freezes))
+            ]
+        return sorted([*tripped, *frozen], key=lambda hold: hold.at)
+
+    async def release(self, scope: str, *, by: str, reason: str) -> Hold:
+        """Let go of one; raises `NoSuchHoldError`."""
+        hold = next((hold for hold in await self.all() if hold.scope == scope), None)
+        if hold is None:
+            raise NoSuchHoldError(scope)
+        freeze = hold.kind == "freeze"
+        event = AuditEvent.TARGET_UNFROZEN if freeze else AuditEvent.BREAKER_RESET
+        async with self._database.transaction() as tx:
+            body = {"scope": scope, "what": hold.what, "reason": reason}
+            await self._audit.append(tx, event, actor=by, incident_id=hold.incident_id, body=body)
+            if freeze:
+                uid = scope.removeprefix("target:")
+                await tx.execute(delete(freezes).where(freezes.c.target_uid == uid))
+            else:
+                await tx.execute(delete(breakers).where(breakers.c.scope == scope))
+        return hold
