@@ -1,4 +1,4 @@
-"""The HTTP API under /api, described by OpenAPI at /api/docs; JSON in, JSON out.
+"""The HTTP API under /api, described by OpenAPI at /api/openapi.json; JSON in, JSON out.
 
 Invariant: whoever may not is refused before anything is read: off loopback every call bears the
 token, on loopback without a token only requests that name this host are answered, so that a web

@@ -90,7 +90,11 @@ class Service:
         self._policy = read_policy(settings.policy)
         self._closing = contextlib.AsyncExitStack()
         self._app = FastAPI(
-            title="Tiphys", version="0.1.0", docs_url="/api/docs", openapi_url="/api/openapi.json"
+            title="Tiphys",
+            version="0.1.0",
+            docs_url=None,
+            redoc_url=None,
+            openapi_url="/api/openapi.json",
         )
         self._webhook: Webhook | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
