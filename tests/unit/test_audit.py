@@ -60,8 +60,11 @@ def test_it_does_not_matter_how_the_lines_are_spaced() -> None:
     assert verify([*spaced[:3], "\n", *spaced[3:], ""]).problem is None
 
 
-def test_an_empty_record_is_good() -> None:
-    assert verify([]).head == GENESIS
+@pytest.mark.parametrize("text", [[], [""], ["\n", "  "]])
+def test_an_empty_file_proves_nothing(text: list[str]) -> None:
+    found = verify(text)
+    assert (found.records, found.head) == (0, GENESIS)
+    assert found.problem == "there is no record in it"
 
 
 FORGED: Json = {
