@@ -1,0 +1,131 @@
+"""Settings: read once from TIPHYS_*, bounded, frozen; an empty variable is an unset one."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tiphys.service.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("TIPHYS_")]:
+        monkeypatch.delenv(name)
+
+
+def test_out_of_the_box_it_is_alone_on_loopback_and_asks_nobody() -> None:
+    settings = Settings()
+    assert settings.on_loopback
+    assert settings.alertmanager_urls == ()
+    assert settings.policy is None, "the built-in one, which only suggests"
+    for outside in ("prometheus_url", "nats_url", "database_url", "model_base_url"):
+        assert getattr(settings, outside) is None
+
+
+def test_every_field_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "TIPHYS_PORT": "0",
+        "TIPHYS_ALERTMANAGER_URLS": " http://a:9093, http://b:9093 ,",
+        "TIPHYS_API_TOKEN": "secret",
+        "TIPHYS_LOG_JSON": "true",
+        "TIPHYS_LEASE_SECONDS": "2.5",
+        "TIPHYS_DATA_DIR": "/somewhere",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.port == 0
+    assert settings.alertmanager_urls == ("http://a:9093", "http://b:9093")
+    assert settings.api_token is not None
+    assert settings.api_token.get_secret_value() == "secret"
+    assert settings.log_json is True
+    assert settings.lease_seconds == 2.5
+    assert settings.data_dir == Path("/somewhere")
+
+
+def test_a_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("API_TOKEN", "WEBHOOK_TOKEN", "MODEL_API_KEY"):
+        monkeypatch.setenv(f"TIPHYS_{name}", "hunter2")
+    settings = Settings()
+    assert "hunter2" not in repr(settings) + str(settings.model_dump()) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize("name", ["api_token", "webhook_token", "database_url", "policy"])
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """An empty token would be one that every caller bears."""
+    monkeypatch.setenv(f"TIPHYS_{name.upper()}", "")
+    assert getattr(Settings(), name) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("port", 65_536),
+        ("port", -1),
+        ("port", "http"),
+        ("lease_seconds", 0),
+        ("poll_interval", -1),
+        ("reconcile_interval", 0),
+        ("not_after_seconds", 901),
+        ("not_after_seconds", 0),
+        ("stream_max_bytes", 1000),
+        ("stream_replicas", 6),
+        ("model_timeout", 0),
+    ],
+)
+def test_what_makes_no_sense_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=field):
+        Settings(**{field: value})
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("example.org", False),
+        ("localhost.example.org", False),
+        ("", False),
+    ],
+)
+def test_only_loopback_counts_as_loopback(host: str, expected: bool) -> None:
+    assert Settings(host=host).on_loopback is expected
+
+
+def test_each_setting_says_what_it_is_for() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, f"{name} has no docstring"
+
+
+READERS = {"service/rehearsal.py", "service/playing.py", "workflow_templates/run_step.py"}
+"""Children get an environment of their own from the first two; a step's pod is given nothing else.
+
+`agents/__init__.py` writes one variable for a library, and reads none."""
+
+
+def test_nothing_else_reads_the_environment() -> None:
+    found = set()
+    for folder in ("agents", "policies", "service", "workflow_templates"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                reads = isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
+                if reads and isinstance(node.value, ast.Name) and node.value.id == "os":
+                    found.add(str(path.relative_to(ROOT)))
+    assert found - {"agents/__init__.py"} <= READERS
