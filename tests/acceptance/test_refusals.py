@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tiphys.sandbox.scenario import Scenario
+from tiphys.service.audit import Record
 
 BAD = Path(__file__).parents[1] / "data" / "policies" / "bad"
 NOWHERE = "http://127.0.0.1:9"
@@ -133,22 +134,23 @@ async def test_a_tampered_export_names_the_first_bad_record(
         assert summary.complaints == []
     lines = summary.export.read_text().splitlines()
     assert len(lines) > 6
-    forged = json.loads(lines[3])
-    forged["actor"] = "nobody"
-    tampered = {
-        "was changed": [*lines[:3], json.dumps(forged), *lines[4:]],
-        "is missing": [*lines[:3], *lines[4:]],
-        "moved": [*lines[:3], lines[4], lines[3], *lines[5:]],
-    }
-    for words, kept in tampered.items():
+    edited = {**json.loads(lines[3]), "actor": "nobody"}
+    rehashed = Record.model_validate(edited)
+    rehashed = rehashed.model_copy(update={"hash": rehashed.computed_hash()})
+    tampered = [
+        (4, 3, "was changed", [*lines[:3], json.dumps(edited), *lines[4:]]),
+        (5, 4, "does not follow", [*lines[:3], rehashed.model_dump_json(), *lines[4:]]),
+        (5, 3, "is missing", [*lines[:3], *lines[4:]]),
+        (5, 3, "moved", [*lines[:3], lines[4], lines[3], *lines[5:]]),
+    ]
+    for number, good, words, kept in tampered:
         export = tmp_path / "tampered.jsonl"
         export.write_text("\n".join(kept) + "\n")
         answer = await tiphys("audit", "verify", str(export))
         assert answer.code == 1, answer
-        number = 4 if words == "was changed" else 5
-        assert f"record {number} (line 4)" in answer.out
+        assert f"record {number} (line {good + 1}) " in answer.out
+        assert f"{good} good records before it" in answer.out
         assert words in answer.out
-        assert "3 good records before it" in answer.out
 
 
 async def test_without_prometheus_the_incident_goes_to_a_human_who_is_told_so(
