@@ -215,11 +215,6 @@ class Runs:
         await tx.execute(insert(breakers).values(scope=scope, reason=reason, at=stamp(now)))
         return True
 
-    async def reset(self, tx: Transaction, scope: str) -> bool:
-        """Remove a tripped breaker; False if there was none."""
-        result = await tx.execute(delete(breakers).where(breakers.c.scope == scope))
-        return bool(result.rowcount)
-
     async def freeze(
         self, tx: Transaction, run: StoredRun, target: Target, *, reason: str, now: Instant
     ) -> None:
