@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tiphys.sandbox.scenario import Scenario
-from tiphys.service.audit import Record
+from tiphys.service.records import Record
 
 BAD = Path(__file__).parents[1] / "data" / "policies" / "bad"
 NOWHERE = "http://127.0.0.1:9"
