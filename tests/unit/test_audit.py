@@ -111,6 +111,12 @@ def _insert_fitting(records: list[Json]) -> None:
     records[3]["hash"] = record_hash(fields)
 
 
+def _replace_fitting(records: list[Json]) -> None:
+    """The fourth record forged, its own hash made to fit."""
+    records[3]["body"] = {"reason": "nothing happened"}
+    records[3]["hash"] = record_hash({k: v for k, v in records[3].items() if k != "hash"})
+
+
 def _cut_line(records: list[Json]) -> None:
     records[3] = {"seq": 4}
 
@@ -125,6 +131,7 @@ def _cut_line(records: list[Json]) -> None:
         (lambda r: r.reverse(), 0, "record 7 (line 1)"),
         (_insert_copy, 3, "record 3 (line 4)"),
         (_insert_fitting, 4, "record 4 (line 5)"),
+        (_replace_fitting, 4, "record 5 (line 5) does not follow the record before it"),
         (_cut_line, 3, "line 4 is not a record"),
     ],
 )
