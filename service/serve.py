@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator
 import structlog
 import uvicorn
 
-from tiphys.service.app import Service
 from tiphys.service.client import ADDRESS_FILE
 from tiphys.service.database import DirectoryLock
 from tiphys.service.errors import BadInputError
@@ -56,6 +55,8 @@ class _Server(uvicorn.Server):
 
 async def _serve(settings: Settings) -> None:
     listener = _listen(settings)
+    from tiphys.service.app import Service  # seconds of imports: what is refused is refused before
+
     service = Service(settings)
     server = _Server(
         uvicorn.Config(
