@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import httpx2
-import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 from jsonschema import Draft202012Validator
@@ -99,24 +98,20 @@ async def desk(bench: Any) -> AsyncGenerator[Desk]:
 # --- who may --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        None,
-        "",
-        "Bearer",
-        f"Bearer {TOKEN}x",
-        f"Bearer {TOKEN[:-1]}",
-        TOKEN,
-        f"Basic {TOKEN}",
-        f"Bearer Bearer {TOKEN}",
-    ],
-)
-async def test_where_a_token_is_set_nothing_is_told_or_done_without_it(
-    bench: Any, header: str | None
-) -> None:
+WRONG = [
+    None,
+    "",
+    "Bearer",
+    f"Bearer {TOKEN}x",
+    f"Bearer {TOKEN[:-1]}",
+    TOKEN,
+    f"Basic {TOKEN}",
+    f"Bearer Bearer {TOKEN}",
+]
+
+
+async def test_where_a_token_is_set_nothing_is_told_or_done_without_it(bench: Any) -> None:
     incident = await bench.escalated()
-    headers = {} if header is None else {"Authorization": header}
     async with desk_of(bench, token=TOKEN) as desk:
         routes = [
             (method.upper(), path.replace("{incident_id}", incident.id))
@@ -124,10 +119,12 @@ async def test_where_a_token_is_set_nothing_is_told_or_done_without_it(
             for method in methods
         ]
         assert len(routes) >= 12
-        for method, path in routes:
-            why = await desk.refused(401, method, path, headers=headers, json=ANN)
-            assert "bearer token" in why
-            assert incident.id not in why
+        for given in WRONG:
+            headers = {} if given is None else {"Authorization": given}
+            for method, path in routes:
+                why = await desk.refused(401, method, path, headers=headers, json=ANN)
+                assert "bearer token" in why
+                assert incident.id not in why
     assert (await bench.get(incident)).state == State.ESCALATED
 
 
@@ -140,28 +137,29 @@ async def test_with_the_token_it_answers(bench: Any) -> None:
             assert (await desk.http.get("/api/incidents", headers=odd)).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "evil.example",
-        "evil_one.example",
-        "127.0.0.1.evil.example",
-        "10.0.0.1:80",
-        "a b",
-        "@localhost",
-    ],
-)
+FOREIGN = [
+    "evil.example",
+    "evil_one.example",
+    "127.0.0.1.evil.example",
+    "10.0.0.1:80",
+    "evil.example:",
+    "a b",
+    "@localhost",
+]
+
+
 async def test_without_a_token_only_requests_that_name_this_host_are_answered(
-    bench: Any, desk: Desk, host: str
+    bench: Any, desk: Desk
 ) -> None:
     incident = await bench.escalated()
-    for method, path in (
-        ("GET", "/api/incidents"),
-        ("POST", f"/api/incidents/{incident.id}/acknowledge"),
-        ("GET", "/api/audit/export"),
-    ):
-        answer = await desk.http.request(method, path, headers={"Host": host}, json=ANN)
-        assert answer.status_code in {400, 403}
+    for host in FOREIGN:
+        for method, path in (
+            ("GET", "/api/incidents"),
+            ("POST", f"/api/incidents/{incident.id}/acknowledge"),
+            ("GET", "/api/audit/export"),
+        ):
+            answer = await desk.http.request(method, path, headers={"Host": host}, json=ANN)
+            assert answer.status_code in {400, 403}, host
     assert (await bench.get(incident)).state == State.ESCALATED
     for ours in ("localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080"):
         assert (await desk.http.get("/api/incidents", headers={"Host": ours})).status_code == 200
@@ -319,46 +317,39 @@ async def test_without_credentials_the_stop_switch_says_so(desk: Desk) -> None:
 # --- wrong questions ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "path", ["", "/approve", "/deny", "/acknowledge"], ids=["show", "approve", "deny", "ack"]
-)
-async def test_what_does_not_exist_is_404_with_a_sentence(desk: Desk, path: str) -> None:
-    method = "POST" if path else "GET"
-    for wanted in ("inc-nobody", "%", "inc-%25"):
-        why = await desk.refused(404, method, f"/api/incidents/{wanted}{path}", json=ANN)
-        assert why.startswith("There is no such incident")
+async def test_what_does_not_exist_is_404_with_a_sentence(desk: Desk) -> None:
+    for path in ("", "/approve", "/deny", "/acknowledge"):
+        method = "POST" if path else "GET"
+        for wanted in ("inc-nobody", "%", "inc-%25"):
+            why = await desk.refused(404, method, f"/api/incidents/{wanted}{path}", json=ANN)
+            assert why.startswith("There is no such incident")
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"by": ""},
-        {"by": "x" * 201},
-        {"by": 7},
-        {"by": "ann", "reason": "x" * 2001},
-        {"by": "ann", "digest": "not hex"},
-        {"by": "ann", "unknown": 1},
-        [],
-        "ann",
-    ],
-)
-async def test_a_body_that_makes_no_sense_is_422_and_says_where(
-    bench: Any, desk: Desk, body: Any
-) -> None:
+NONSENSE: list[Any] = [
+    {},
+    {"by": ""},
+    {"by": "x" * 201},
+    {"by": 7},
+    {"by": "ann", "reason": "x" * 2001},
+    {"by": "ann", "digest": "not hex"},
+    {"by": "ann", "unknown": 1},
+    [],
+    "ann",
+]
+
+
+async def test_a_body_that_makes_no_sense_is_422_and_says_where(bench: Any, desk: Desk) -> None:
     incident = await bench.asked()
-    for verb in ("approve", "deny", "acknowledge"):
-        path = f"/api/incidents/{incident.id}/{verb}"
-        assert "body" in await desk.refused(422, "POST", path, json=body)
-    assert "body" in await desk.refused(422, "POST", "/api/stop", json=body)
+    verbs = [f"/api/incidents/{incident.id}/{v}" for v in ("approve", "deny", "acknowledge")]
+    for body in NONSENSE:
+        for path in (*verbs, "/api/stop"):
+            assert "body" in await desk.refused(422, "POST", path, json=body)
     assert (await bench.get(incident)).state == State.AWAITING_APPROVAL
 
 
-@pytest.mark.parametrize(
-    "query", ["state=nowhere", "limit=0", "limit=10001", "limit=many", "state=open&state=x"]
-)
-async def test_a_query_that_makes_no_sense_is_422(desk: Desk, query: str) -> None:
-    assert "query" in await desk.refused(422, "GET", f"/api/incidents?{query}")
+async def test_a_query_that_makes_no_sense_is_422(desk: Desk) -> None:
+    for query in ("state=nowhere", "limit=0", "limit=10001", "limit=many", "state=open&state=x"):
+        assert "query" in await desk.refused(422, "GET", f"/api/incidents?{query}")
 
 
 async def test_the_description_is_valid_and_complete(desk: Desk) -> None:
