@@ -6,12 +6,14 @@ that breaks hands its incident to a human instead of hiding it.
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
 import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from tiphys.policies.lifecycle import IllegalMoveError, State
 from tiphys.service.errors import LeaseLostError, TiphysError
@@ -22,8 +24,10 @@ log = structlog.get_logger()
 _MUST_MOVE = {State.INVESTIGATING, State.PROPOSED}
 """States whose deadline means that we, not a human, are late."""
 
-
 _IN_FLIGHT = {State.LAUNCHING, State.RUNNING}
+
+_AWAY = (OperationalError, InterfaceError, sqlite3.OperationalError)
+"""The database's trouble, such as a full disk; nothing about the incident is known by it."""
 
 
 class Stage(Protocol):
@@ -106,6 +110,8 @@ class Pipeline:
             log.warning("stage failed", incident=job.incident.id, error=str(error))
             if not error.retryable:
                 await self._give_up(job, str(error))
+        except _AWAY as error:  # looked at again; its deadline still hands it to a human
+            log.error("the database does not answer", incident=job.incident.id, error=str(error))
         except Exception as error:
             log.exception("stage broke", incident=job.incident.id)
             await self._give_up(job, f"{type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from tiphys.policies.lifecycle import Move, State
 from tiphys.service.errors import ArgoUnavailableError, WorkflowRefusedError
@@ -162,6 +163,21 @@ async def test_a_retryable_error_is_retried(bench: Any) -> None:
     async with working(bench, stage):
         await until(lambda: is_in(bench, incident, State.ESCALATED))
     assert stage.looks == 3
+    assert (await bench.get(incident)).reason == "at last"
+
+
+async def test_a_full_disk_is_waited_for_and_is_no_reason_to_give_up(bench: Any) -> None:
+    incident = await bench.open()
+    stage = Recorder(escalates(bench))
+
+    async def work(job: Job) -> None:
+        if stage.looks < 3:
+            raise OperationalError("insert", None, Exception("database or disk is full"))
+        await escalates(bench, "at last")(job)
+
+    stage.work = work
+    async with working(bench, stage):
+        await until(lambda: is_in(bench, incident, State.ESCALATED))
     assert (await bench.get(incident)).reason == "at last"
 
 
