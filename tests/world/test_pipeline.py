@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import OperationalError
 
 from tiphys.policies.lifecycle import Move, State
 from tiphys.service.errors import ArgoUnavailableError, WorkflowRefusedError
