@@ -144,8 +144,8 @@ class Rehearsal:
 
     def _environment(self) -> dict[str, str]:
         ours = {k: v for k, v in os.environ.items() if not k.startswith("TIPHYS_")}
-        port = self.url.rpartition(":")[2] if self.url else "0"
-        given = self.world.environment(f"http://127.0.0.1:{port}", self._webhook_token)
+        # A free port each time: somebody else may have taken the one of a service that was killed.
+        given = self.world.environment("http://127.0.0.1:0", self._webhook_token)
         return {
             **ours,
             **given,
@@ -162,7 +162,7 @@ class Rehearsal:
             self._process.kill()
 
     async def restart_service(self) -> None:
-        """Start it again after a kill, on the same port."""
+        """Start it again after a kill, and tell Alertmanager where."""
         if self._process:
             await self._process.wait()
         await self.start_service()
