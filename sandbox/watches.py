@@ -72,7 +72,8 @@ async def follow(store: Store, watch: Watch) -> AsyncIterator[bytes]:
             at = max(at, newest)
             left = end - loop.time()
             try:
-                await asyncio.wait_for(wake.wait(), min(max(left, 0), BOOKMARK_SECONDS))
+                async with asyncio.timeout(min(max(left, 0), BOOKMARK_SECONDS)):
+                    await wake.wait()
             except TimeoutError:
                 if watch.bookmarks:
                     yield _bookmark(watch.resource, at)

@@ -251,8 +251,9 @@ class Service:
                 log.error("a task ended", task=name, error=repr(finished.exception()))
 
         async def cancel() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            while not task.done():  # a library's own wait may swallow a cancellation
+                task.cancel()
+                await asyncio.wait([task], timeout=1)
 
         task.add_done_callback(ended)
         self._tasks[name] = task

@@ -27,7 +27,8 @@ class Health:
 
     async def _ask(self, check: Check) -> str:
         try:
-            await asyncio.wait_for(check(), CHECK_SECONDS)
+            async with asyncio.timeout(CHECK_SECONDS):
+                await check()
         except TimeoutError:
             return f"no answer within {CHECK_SECONDS:.0f} s"
         except Exception as error:

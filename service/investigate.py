@@ -55,7 +55,8 @@ class Investigate:
                 job = replace(job, incident=entry.incident)
         case = await self._cases.case(job.incident, self._ledger.clock())
         try:
-            found = await asyncio.wait_for(self._agents.investigate(case), self._seconds)
+            async with asyncio.timeout(self._seconds):
+                found = await self._agents.investigate(case)
         except TimeoutError:
             await self._ledger.escalate(
                 job, f"the agents found no answer within {self._seconds:.0f} s"

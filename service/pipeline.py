@@ -69,7 +69,8 @@ class Pipeline:
             while True:
                 await self._claim()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._awake.wait(), self._pace.poll.total_seconds())
+                    async with asyncio.timeout(self._pace.poll.total_seconds()):
+                        await self._awake.wait()
                 self._awake.clear()
         finally:
             for task in self._tasks:

@@ -255,6 +255,18 @@ async def test_ending_the_pipeline_ends_its_stages_and_frees_their_leases(bench:
     assert await bench.replica().claim(incident.id) is not None
 
 
+async def test_a_pipeline_ends_although_it_is_woken_at_that_moment(bench: Any) -> None:
+    patient = Pace(timedelta(seconds=60), timedelta(seconds=15))
+    pipeline = Pipeline(bench.ledger, {State.OPEN: Recorder(escalates(bench))}, patient)
+    task = asyncio.create_task(pipeline.run())
+    await until(lambda: _true(pipeline.healthy))
+    pipeline.wake()
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=2)
+    task.cancel()
+    assert done, "a cancellation was swallowed: the service would not shut down"
+
+
 async def test_no_more_at_once_than_the_pace_allows(bench: Any) -> None:
     for i in range(5):
         await bench.open(f"pod shop/p-{i}")

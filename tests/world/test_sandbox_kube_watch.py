@@ -64,12 +64,13 @@ async def test_a_watch_goes_on_after_a_list(core: client.CoreV1Api, store: Store
     store.create({"kind": "Secret", "metadata": {"name": "s", "namespace": "shop"}})
     store.delete("ConfigMap", "shop", "a")
     store.create(config_map("b"))
-    assert await asyncio.wait_for(following, 3) == [
-        ("ADDED", "a"),
-        ("MODIFIED", "a"),
-        ("DELETED", "a"),
-        ("ADDED", "b"),
-    ]
+    async with asyncio.timeout(3):
+        assert await following == [
+            ("ADDED", "a"),
+            ("MODIFIED", "a"),
+            ("DELETED", "a"),
+            ("ADDED", "b"),
+        ]
 
 
 async def test_a_watch_without_a_version_begins_with_all(

@@ -209,7 +209,8 @@ async def test_it_runs_in_real_time_and_stands_still_while_down(here: Here) -> N
     here.prometheus.sources["failing"] = lambda: [("x", {}, 1 / 0)]
     task = asyncio.create_task(here.prometheus.run(0.02))
     try:
-        await asyncio.wait_for(ticked.wait(), 5)
+        async with asyncio.timeout(5):
+            await ticked.wait()
         answer = await here.asked("/api/v1/query", query="up")
         values = {r["metric"]["job"]: r["value"][1] for r in answer.json()["data"]["result"]
                   if "job" in r["metric"]}  # fmt: skip
@@ -217,7 +218,8 @@ async def test_it_runs_in_real_time_and_stands_still_while_down(here: Here) -> N
         here.prometheus.down = True
         ticked.clear()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(ticked.wait(), 0.15)
+            async with asyncio.timeout(0.15):
+                await ticked.wait()
     finally:
         task.cancel()
 
