@@ -50,6 +50,20 @@ class Right:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """What admission checks of a write that the Role allows: one CEL expression that must hold.
+
+    It may use `object`, `oldObject`, `request`, the action's `terms` as `variables.<name>`, and
+    `variables.run`, the name of the Workflow to whose pod the token is bound.
+    """
+
+    resource: str
+    """Such as `apps/deployments/scale`, or `/pods`: group, resource and subresource."""
+    expression: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Related:
     """A kind of object in the target's namespace that planning or the steps must read."""
 
@@ -156,6 +170,10 @@ class Action(ABC):
     parameters: ClassVar[type[Parameters]]
     reads: ClassVar[tuple[Related, ...]] = ()
     rights: ClassVar[tuple[Right, ...]]
+    terms: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """CEL expressions that the guards name."""
+    guards: ClassVar[tuple[Guard, ...]]
+    """What may change in each resource that `rights` let the action write."""
     reversible: ClassVar[bool]
     undo: ClassVar[str]
     """One sentence: how it is undone, or why nothing needs to be."""

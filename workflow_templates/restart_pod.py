@@ -7,6 +7,7 @@ from tiphys.policies.model import Change, Json, Object, Risk
 from tiphys.workflow_templates import mark, verification
 from tiphys.workflow_templates.action import (
     Action,
+    Guard,
     NotApplicableError,
     Parameters,
     Related,
@@ -41,6 +42,27 @@ class RestartPod(Action):
         Right("apps", "statefulsets", ("get",)),
         Right("apps", "daemonsets", ("get",)),
         Right("batch", "jobs", ("get",)),
+    )
+    guards = (
+        Guard(
+            "/pods",
+            """has(request.options.preconditions) && has(request.options.preconditions.uid)""",
+            "a pod is deleted by its uid only",
+        ),
+        Guard(
+            "/pods",
+            f"""has(oldObject.metadata.ownerReferences)
+                && oldObject.metadata.ownerReferences.exists(o, has(o.controller) && o.controller
+                && o.kind in {sorted(RECREATORS)})""",
+            "a pod is deleted only where its owner recreates it",
+        ),
+        Guard(
+            "/pods",
+            """!has(request.options.gracePeriodSeconds) || request.options.gracePeriodSeconds > 0
+               || !has(oldObject.spec.nodeName) || oldObject.status.phase in ['Failed', 'Succeeded']
+               || oldObject.spec.terminationGracePeriodSeconds == 0""",
+            "a pod gets its time to end",
+        ),
     )
     reversible = False
     undo = "Nothing needs to be put back: the pod's owner recreates it."

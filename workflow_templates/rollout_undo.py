@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from tiphys.policies.model import Change, Object, Risk
-from tiphys.workflow_templates import mark, verification
+from tiphys.workflow_templates import mark, template_guards, verification
 from tiphys.workflow_templates.action import (
     Action,
     NotApplicableError,
@@ -45,6 +45,8 @@ class RolloutUndo(Action):
         Right("apps", "deployments", ("get", "patch")),
         Right("apps", "replicasets", ("list",)),
     )
+    terms = template_guards.TERMS
+    guards = template_guards.guards("apps/deployments")
     reversible = True
     undo = "Put back the revision that was left, field by field."
 
@@ -66,6 +68,9 @@ class RolloutUndo(Action):
         found = tuple(differences(present, intended, "/spec/template"))
         if not found:
             raise NotApplicableError("the previous revision has the same pod template")
+        if moved := template_guards.moved(at(present, "/spec"), at(intended, "/spec")):
+            why = f"the previous revision differs in {moved}, which this action may not change"
+            raise NotApplicableError(why)
         return found
 
     def risk(self, target: Object, parameters: Parameters) -> Risk:

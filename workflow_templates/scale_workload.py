@@ -9,6 +9,7 @@ from tiphys.policies.model import Change, Object, Risk
 from tiphys.workflow_templates import mark, verification
 from tiphys.workflow_templates.action import (
     Action,
+    Guard,
     NotApplicableError,
     Parameters,
     Related,
@@ -31,10 +32,15 @@ from tiphys.workflow_templates.workloads import (
 _AUTOSCALER = Related("autoscaling/v2", "HorizontalPodAutoscaler")
 
 
+_SCALES = ("apps/deployments/scale", "apps/statefulsets/scale")
+_MOST = 100
+"""Replicas, for what the action intends; what was there before may be more."""
+
+
 class ScaleWorkloadParameters(Parameters):
     """How many replicas there shall be."""
 
-    replicas: int = Field(ge=0, le=100, strict=True)
+    replicas: int = Field(ge=0, le=_MOST, strict=True)
     """Absolute, so that doing it twice is doing it once."""
 
 
@@ -52,6 +58,29 @@ class ScaleWorkload(Action):
         Right("apps", "deployments/scale", ("update",)),
         Right("apps", "statefulsets/scale", ("update",)),
         Right("autoscaling", "horizontalpodautoscalers", ("list",)),
+    )
+    guards = tuple(
+        guard
+        for scale in _SCALES
+        for guard in (
+            Guard(
+                scale,
+                """has(request.options.fieldManager)
+                   && request.options.fieldManager in [variables.run, variables.run + '.undone']""",
+                "the field manager is the run: it is the mark of who set the replicas",
+            ),
+            Guard(
+                scale,
+                f"""object.spec.replicas <= {_MOST}
+                    || request.options.fieldManager == variables.run + '.undone'""",
+                f"at most {_MOST} replicas, unless put back",
+            ),
+            Guard(
+                scale,
+                "has(object.metadata.resourceVersion) && object.metadata.resourceVersion != ''",
+                "only the workload that was read is scaled",
+            ),
+        )
     )
     reversible = True
     undo = "Set the earlier number of replicas."
