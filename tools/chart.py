@@ -13,11 +13,15 @@ from typing import Any
 
 import yaml
 
+from tiphys.workflow_templates.boundary import BoundarySettings, boundary
 from tiphys.workflow_templates.catalogue import every
 from tiphys.workflow_templates.identities import access
 from tiphys.workflow_templates.render import RenderSettings, manifests
 
 FILES = Path(__file__).resolve().parent.parent / "helm" / "tiphys" / "files"
+TEMPLATES = "templates"
+"""A folder with one file for each: what left the catalogue stays there for a release, because a
+Workflow that still runs fails when its template goes."""
 NAMESPACE = "@@NAMESPACE@@"
 """A namespace that opted in; the file is filled in once for each."""
 # Not validated: the placeholders are no key and no image, and the chart's schema checks the values.
@@ -30,6 +34,21 @@ SETTINGS = RenderSettings.model_construct(
     image_pull_policy="@@PULL_POLICY@@",
     priority_class="@@PRIORITY_CLASS@@",
 )
+# Lists are CEL literals: the chart writes them so.
+_USER = "system:serviceaccount:@@ARGO_NAMESPACE@@:@@ARGO_ACCOUNT@@"
+BOUNDARY = BoundarySettings(
+    images=("@@STEP_IMAGE@@", "@@EXECUTOR_IMAGE@@"),
+    publisher_users="@@PUBLISHER_USERS@@",
+    publisher_groups="@@PUBLISHER_GROUPS@@",
+    launcher="@@LAUNCHER@@",
+    gateway="@@GATEWAY@@",
+    agents="@@AGENTS@@",
+    controller=_USER,
+    system_namespace=SETTINGS.catalogue_namespace,
+    actions_namespace=SETTINGS.namespace,
+    stop_namespace="@@STOP_NAMESPACE@@",
+    argo_namespace="@@ARGO_NAMESPACE@@",
+)
 _HEADER = "# Rendered by `make chart`; do not edit.\n"
 
 Manifest = dict[str, Any]
@@ -41,11 +60,19 @@ def files() -> Mapping[str, str]:
     opted_in = [
         _ours(one) for action in every() for one in access(action, NAMESPACE, SETTINGS.namespace)
     ]
-    kinds = {"WorkflowTemplate": "templates.yaml", "ConfigMap": "catalogue.yaml"}
-    found: dict[str, list[Manifest]] = {"access.yaml": opted_in}
+    found: dict[str, list[Manifest]] = {
+        "access.yaml": opted_in,
+        "boundary.yaml": [_ours(one) for one in boundary(BOUNDARY)],
+    }
     for one in own:
-        found.setdefault(kinds.get(one["kind"], "identities.yaml"), []).append(one)
+        found.setdefault(_file(one), []).append(one)
     return {name: _text(objects) for name, objects in found.items()}
+
+
+def _file(manifest: Manifest) -> str:
+    if manifest["kind"] == "WorkflowTemplate":
+        return f"{TEMPLATES}/{manifest['metadata']['name']}.yaml"
+    return "catalogue.yaml" if manifest["kind"] == "ConfigMap" else "identities.yaml"
 
 
 def _ours(manifest: Any) -> Manifest:
@@ -80,15 +107,10 @@ def _text(objects: list[Manifest]) -> str:
 
 
 def main() -> int:
-    """Write the files that changed and name them; remove what is no longer rendered."""
-    FILES.mkdir(parents=True, exist_ok=True)
-    wanted = files()
-    for old in FILES.glob("*.yaml"):
-        if old.read_text().startswith(_HEADER) and old.name not in wanted:
-            old.unlink()
-            sys.stdout.write(f"removed {old.name}\n")
-    for name, text in wanted.items():
+    """Write the files that changed and name them."""
+    for name, text in files().items():
         path = FILES / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
             sys.stdout.write(f"wrote {name}\n")
