@@ -1,0 +1,1 @@
+"""A real Kubernetes with Argo Workflows on one Linux machine, for tests; see docs/cluster.md."""

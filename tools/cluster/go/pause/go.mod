@@ -1,0 +1,3 @@
+module tiphys.test/pause
+
+go 1.25.0
