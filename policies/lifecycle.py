@@ -4,11 +4,16 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where an incident stands; each is somebody's or something's turn."""
+    """Where an incident stands; each is somebody's or something's turn.
+
+    PROPOSED waits for the agents to read the facts once more; INSPECTED, with those facts on the
+    table, for the gate, which the launcher runs.
+    """
 
     OPEN = "open"
     INVESTIGATING = "investigating"
     PROPOSED = "proposed"
+    INSPECTED = "inspected"
     AWAITING_APPROVAL = "awaiting_approval"
     LAUNCHING = "launching"
     RUNNING = "running"
@@ -26,8 +31,10 @@ class Move(StrEnum):
     APPROVE = "approve"
     ASK = "ask"
     ESCALATE = "escalate"
+    INSPECT = "inspect"
     INVESTIGATE = "investigate"
     LAUNCH = "launch"
+    LOOK_AGAIN = "look_again"
     PROPOSE = "propose"
     REINVESTIGATE = "reinvestigate"
     REJECT = "reject"
@@ -38,7 +45,16 @@ class Move(StrEnum):
     VERIFY = "verify"
 
 
-_UNDECIDED = (State.OPEN, State.INVESTIGATING, State.PROPOSED, State.AWAITING_APPROVAL)
+TURNS = frozenset({Move.INSPECT, Move.LOOK_AGAIN})
+"""Moves that only say whose turn it is, the agents' or the gate's; they decide nothing."""
+
+_UNDECIDED = (
+    State.OPEN,
+    State.INVESTIGATING,
+    State.PROPOSED,
+    State.INSPECTED,
+    State.AWAITING_APPROVAL,
+)
 _QUIET = (State.MONITORING, State.SUSPENDED, State.ESCALATED, State.ACKNOWLEDGED)
 
 TABLE: dict[tuple[State, Move], State] = {
@@ -46,11 +62,14 @@ TABLE: dict[tuple[State, Move], State] = {
     (State.INVESTIGATING, Move.PROPOSE): State.PROPOSED,
     (State.INVESTIGATING, Move.STAND_BY): State.MONITORING,
     (State.INVESTIGATING, Move.ESCALATE): State.ESCALATED,
-    (State.PROPOSED, Move.LAUNCH): State.LAUNCHING,
-    (State.PROPOSED, Move.ASK): State.AWAITING_APPROVAL,
-    (State.PROPOSED, Move.REINVESTIGATE): State.OPEN,
-    (State.PROPOSED, Move.STAND_BY): State.MONITORING,
+    (State.PROPOSED, Move.INSPECT): State.INSPECTED,
     (State.PROPOSED, Move.ESCALATE): State.ESCALATED,
+    (State.INSPECTED, Move.LOOK_AGAIN): State.PROPOSED,
+    (State.INSPECTED, Move.LAUNCH): State.LAUNCHING,
+    (State.INSPECTED, Move.ASK): State.AWAITING_APPROVAL,
+    (State.INSPECTED, Move.REINVESTIGATE): State.OPEN,
+    (State.INSPECTED, Move.STAND_BY): State.MONITORING,
+    (State.INSPECTED, Move.ESCALATE): State.ESCALATED,
     (State.AWAITING_APPROVAL, Move.APPROVE): State.PROPOSED,
     (State.AWAITING_APPROVAL, Move.REJECT): State.ACKNOWLEDGED,
     (State.AWAITING_APPROVAL, Move.ESCALATE): State.ESCALATED,

@@ -45,6 +45,7 @@ from tiphys.service.paging import AlertPager
 from tiphys.service.pipeline import Pace, Pipeline
 from tiphys.service.policy_file import read_policy
 from tiphys.service.reasoning import open_agents
+from tiphys.service.recheck import Recheck
 from tiphys.service.reconcile import GONE_AFTER, ReconcileMetrics, Reconciler
 from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs
@@ -139,14 +140,14 @@ class Service:
         ledger, cases, runs, agents = parts.ledger, parts.cases, parts.runs, parts.agents
         investigate = self._investigate(ledger, cases, agents)
         settle = Settle(ledger, cases, agents, AlertPager(parts.alertmanagers), self._waits())
-        outside = (agents, parts.switch)
         return Pipeline(
             ledger,
             {
                 State.OPEN: investigate,
                 State.INVESTIGATING: investigate,
-                State.PROPOSED: Decide(
-                    ledger, cases, runs, parts.approvals, outside, self._rulebook()
+                State.PROPOSED: Recheck(ledger, cases, agents),
+                State.INSPECTED: Decide(
+                    ledger, cases, runs, parts.approvals, parts.switch, self._rulebook()
                 ),
                 State.LAUNCHING: Launch(ledger, runs, parts.argo, self._key()),
                 State.RUNNING: Watch(ledger, runs, parts.argo, self._watch_times()),

@@ -6,14 +6,14 @@ from sqlalchemy import func, insert, select
 
 from tiphys.agents.ports import Attempt, Case
 from tiphys.policies.lifecycle import State
-from tiphys.policies.model import Evidence, Incident, Instant
+from tiphys.policies.model import Evidence, Incident, Instant, Proposal
 from tiphys.policies.plan import digest
 from tiphys.service.database import Database, Transaction, stamp
 from tiphys.service.incidents import Incidents, dump
 from tiphys.service.ledger import Entry
 from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs, StoredRun
-from tiphys.service.tables import evidence, inbox, incidents
+from tiphys.service.tables import evidence, inbox, incidents, proposals
 
 FLAPPING_WINDOW = timedelta(hours=1)
 
@@ -83,6 +83,15 @@ class Cases:
             incidents.c.state.in_([State.LAUNCHING, State.RUNNING, State.AWAITING_APPROVAL]),
         )
         return (await tx.execute(query)).scalar()
+
+    async def proposal(self, incident: Incident) -> Proposal | None:
+        """Give what was proposed in the incident's present attempt."""
+        query = select(proposals.c.decision).where(
+            proposals.c.incident_id == incident.id, proposals.c.attempt == incident.attempt
+        )
+        async with self._database.reading() as tx:
+            row = (await tx.execute(query)).first()
+        return Proposal.model_validate_json(row.decision) if row else None
 
     async def keep(self, entry: Entry, found: list[Evidence]) -> None:
         """Record and store evidence that is new."""

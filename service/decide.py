@@ -1,17 +1,16 @@
-"""Stage: read the target once more, ask the gate, and commit the intent, a question or a refusal.
+"""Stage: ask the gate about what the agents saw, and commit the intent, a question or a refusal.
 
-Invariants: gate, approval, budgets and the stop switch are judged in the very transaction that
-records the intent; what was approved is exactly what is launched, or the approval is void.
+Invariants: facts, approval, budgets and the stop switch are judged in the very transaction that
+records the intent; facts that have lain for long are not judged at all, the agents look again;
+what was approved is exactly what is launched, or the approval is void.
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 
-from tiphys.agents.graph import Inspection
-from tiphys.agents.ports import Case
 from tiphys.policies.gate import judge
 from tiphys.policies.lifecycle import Move
 from tiphys.policies.limits import LaunchRate
@@ -22,6 +21,7 @@ from tiphys.policies.rule import RuleName
 from tiphys.policies.verdict import Judgement
 from tiphys.service.approvals import Approvals
 from tiphys.service.cases import Cases
+from tiphys.service.facts import FactTable, Seen
 from tiphys.service.incidents import Step, dump
 from tiphys.service.ledger import Entry, Job, Ledger
 from tiphys.service.records import AuditEvent
@@ -31,10 +31,14 @@ from tiphys.workflow_templates import catalogue
 
 WAITABLE = {
     RuleName.CLUSTER_CONCURRENCY,
+    RuleName.FACTS_FRESH,
     RuleName.ONE_PER_TARGET,
     RuleName.ROLLOUT_IN_PROGRESS,
 }
 """Denials that pass by themselves: worth another look before a human is woken."""
+
+FACTS_FOR = timedelta(seconds=30)
+"""How long what the agents saw may lie before the gate does not judge it any more."""
 
 LOOK_AGAIN = timedelta(seconds=2)
 """Between two looks at a target that is denied for a while."""
@@ -44,14 +48,6 @@ OVER = {RuleName.ALERT_FIRING, RuleName.ALERT_NOT_SILENCED}
 
 STALE = {RuleName.TARGET_UNMOVED, RuleName.EVIDENCE_FRESH}
 """Denials that a new investigation answers."""
-
-
-class Inspector(Protocol):
-    """The agents, reading the target and the alert once more."""
-
-    async def inspect(self, case: Case, proposal: Proposal) -> Inspection:
-        """Read; what does not answer comes back as None."""
-        ...
 
 
 class Switch(Protocol):
@@ -83,7 +79,7 @@ class Judged:
 
 
 class Decide:
-    """From PROPOSED to a launch, to a question, to watching, to a new look, or to a human."""
+    """From INSPECTED to a launch, to a question, to watching, to a new look, or to a human."""
 
     def __init__(
         self,
@@ -91,45 +87,46 @@ class Decide:
         cases: Cases,
         runs: Runs,
         approvals: Approvals,
-        outside: tuple[Inspector, Switch],
+        stop: Switch,
         rulebook: Rulebook,
     ) -> None:
         self._ledger = ledger
         self._cases = cases
         self._runs = runs
         self._approvals = approvals
-        self._agents, self._stop = outside
+        self._stop = stop
         self._rules = rulebook
+        self._facts = FactTable(ledger.database)
 
     async def run(self, job: Job) -> None:
-        """Inspect outside the transaction, judge inside it."""
-        proposal = await self._proposal(job)
+        """Read the switch outside the transaction, judge inside it."""
+        proposal = await self._cases.proposal(job.incident)
         if proposal is None:
             await self._ledger.escalate(job, "the proposal of this attempt cannot be found")
             return
-        case = await self._cases.case(job.incident, self._ledger.clock())
-        seen = await self._agents.inspect(case, proposal)
         stop = await self._stop.read()
         async with self._ledger.entry(job) as entry:
+            seen = await self._fresh(entry)
+            if seen is None:
+                await entry.turn(Move.LOOK_AGAIN)
+                return
             judged = await self._judge(entry, proposal, seen, stop)
             if _may_wait(entry, judged):
-                await entry.look_again(entry.now + LOOK_AGAIN)
+                await entry.turn(Move.LOOK_AGAIN, due_at=entry.now + LOOK_AGAIN)
                 return  # it goes into the record only when it comes to a decision
-            await self._cases.keep(entry, seen.evidence)
             await self._record(entry, judged)
             await self._act(entry, judged)
 
-    async def _proposal(self, job: Job) -> Proposal | None:
-        query = select(proposals.c.decision).where(
-            proposals.c.incident_id == job.incident.id,
-            proposals.c.attempt == job.incident.attempt,
-        )
-        async with self._ledger.database.reading() as tx:
-            row = (await tx.execute(query)).first()
-        return Proposal.model_validate_json(row.decision) if row else None
+    async def _fresh(self, entry: Entry) -> Seen | None:
+        """Give what the agents saw, unless it is too old by the database's clock."""
+        laid = await self._facts.last(entry.tx, entry.incident)
+        if laid is None:
+            return None
+        now = await self._ledger.database.time(entry.tx, entry.now)
+        return laid.seen if now - laid.at <= FACTS_FOR else None
 
     async def _judge(
-        self, entry: Entry, proposal: Proposal, seen: Inspection, stop: StopFacts | None
+        self, entry: Entry, proposal: Proposal, seen: Seen, stop: StopFacts | None
     ) -> Judged:
         policy = self._rules.policy
         plan = self._plan(entry, proposal)

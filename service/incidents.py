@@ -1,6 +1,8 @@
 """Incidents in the database: opened once per subject, moved only along the lifecycle's table.
 
 Invariant: a move, its audit record and whatever the caller adds to the transaction are one commit.
+Turns (`lifecycle.TURNS`) decide nothing and have no record of their own: what the agents saw and
+what the gate said of it is recorded.
 """
 
 import json
@@ -12,7 +14,7 @@ from datetime import datetime
 from sqlalchemy import insert, select, update
 
 from tiphys.policies.correlation import shown
-from tiphys.policies.lifecycle import Move, State, next_state
+from tiphys.policies.lifecycle import TURNS, Move, State, next_state
 from tiphys.policies.model import Alert, Incident, Noun, Outcome, Severity, Target
 from tiphys.service.audit import Audit
 from tiphys.service.database import Database, Transaction, moment, stamp
@@ -148,19 +150,8 @@ class Incidents:
                 **_given(step),
             }
         )
-        await self._audit.append(
-            tx,
-            AuditEvent.INCIDENT_MOVED,
-            actor=step.actor,
-            incident_id=incident.id,
-            body={
-                "from": incident.state,
-                "move": step.move,
-                "to": state,
-                "reason": step.reason,
-                "attempt": moved.attempt,
-            },
-        )
+        if step.move not in TURNS:
+            await self._record(tx, incident, step, moved)
         result = await tx.execute(
             update(incidents)
             .where(
@@ -173,6 +164,23 @@ class Incidents:
         if result.rowcount != 1:
             raise UsageError(f"{incident.id} has changed in the meantime; look again")
         return moved
+
+    async def _record(
+        self, tx: Transaction, incident: Incident, step: Step, moved: Incident
+    ) -> None:
+        await self._audit.append(
+            tx,
+            AuditEvent.INCIDENT_MOVED,
+            actor=step.actor,
+            incident_id=incident.id,
+            body={
+                "from": incident.state,
+                "move": step.move,
+                "to": moved.state,
+                "reason": step.reason,
+                "attempt": moved.attempt,
+            },
+        )
 
     async def wake(self, tx: Transaction, incident_id: str, at: datetime) -> None:
         """Let the pipeline look at this incident at the given time."""

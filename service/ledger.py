@@ -50,6 +50,12 @@ class Entry:
         """Move the incident in this transaction."""
         self.incident = await self.incidents.move(self.tx, self.incident, step, now=self.now)
 
+    async def turn(self, move: Move, *, due_at: Instant | None = None) -> None:
+        """Hand the incident from the agents to the gate, or back, without a word about it."""
+        incident = self.incident
+        deadline = incident.deadline_at
+        await self.move(Step(move, incident.reason, deadline_at=deadline, due_at=due_at))
+
     async def look_again(self, at: Instant) -> None:
         """Leave the incident as it is until then."""
         await self.incidents.wake(self.tx, self.incident.id, at)

@@ -21,7 +21,7 @@ from tiphys.service.ledger import Job, Ledger
 
 log = structlog.get_logger()
 
-_MUST_MOVE = {State.INVESTIGATING, State.PROPOSED}
+_MUST_MOVE = {State.INVESTIGATING, State.PROPOSED, State.INSPECTED}
 """States whose deadline means that we, not a human, are late."""
 
 _IN_FLIGHT = {State.LAUNCHING, State.RUNNING}

@@ -109,6 +109,16 @@ proposals = Table(
     Column("judgement", Text, nullable=True),
 )
 
+facts = Table(
+    "facts",
+    metadata,
+    Column("incident_id", String, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("at", String, nullable=False),
+    Column("body", Text, nullable=False),
+)
+"""What the agents saw last, for the gate; `at` is the database's time, which all replicas share."""
+
 plans = Table(
     "plans",
     metadata,

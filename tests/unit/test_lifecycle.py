@@ -2,7 +2,7 @@
 
 import pytest
 
-from tiphys.policies.lifecycle import TABLE, IllegalMoveError, Move, State, next_state
+from tiphys.policies.lifecycle import TABLE, TURNS, IllegalMoveError, Move, State, next_state
 
 UNLISTED = [(state, move) for state in State for move in Move if (state, move) not in TABLE]
 
@@ -44,10 +44,19 @@ def test_what_has_been_started_cannot_be_closed_or_suspended_under_its_feet(stat
             next_state(state, move)
 
 
-def test_nothing_is_launched_but_what_was_proposed() -> None:
-    assert [state for state, move in TABLE if move is Move.LAUNCH] == [State.PROPOSED]
+def test_nothing_is_launched_but_what_was_proposed_and_inspected() -> None:
+    assert [state for state, move in TABLE if move is Move.LAUNCH] == [State.INSPECTED]
+    assert [s for (s, _), to in TABLE.items() if to is State.INSPECTED] == [State.PROPOSED]
     assert [state for state, move in TABLE if move is Move.START] == [State.LAUNCHING]
-    assert TABLE[State.AWAITING_APPROVAL, Move.APPROVE] is State.PROPOSED, "the gate judges again"
+    approved = TABLE[State.AWAITING_APPROVAL, Move.APPROVE]
+    assert approved is State.PROPOSED, "facts are read and the gate judges again"
+
+
+def test_turns_only_go_between_the_agents_and_the_gate() -> None:
+    """They are not recorded one by one, so they may decide nothing."""
+    between = {(s, to) for (s, move), to in TABLE.items() if move in TURNS}
+    pair = (State.PROPOSED, State.INSPECTED)
+    assert between == {pair, pair[::-1]}
 
 
 def test_every_move_is_used() -> None:

@@ -69,6 +69,7 @@ from tiphys.service.launch import Launch
 from tiphys.service.leases import Leases
 from tiphys.service.ledger import Job, Ledger
 from tiphys.service.pipeline import Stage
+from tiphys.service.recheck import Recheck
 from tiphys.service.records import Record, Verification, verify
 from tiphys.service.runs import Runs, StoredRun
 from tiphys.service.settle import Settle, Waits
@@ -271,10 +272,18 @@ class Bench:
         return Investigate(self.ledger, self.cases, self.scout, seconds=60, watch=watch)
 
     @property
-    def decide(self) -> Decide:
+    def recheck(self) -> Recheck:
+        return Recheck(self.ledger, self.cases, self.scout)
+
+    @property
+    def judge(self) -> Decide:
         rules = Rulebook(self.policy, self.not_after, timedelta(hours=1))
-        outside = (self.scout, self.lever)
-        return Decide(self.ledger, self.cases, self.runs, self.approvals, outside, rules)
+        return Decide(self.ledger, self.cases, self.runs, self.approvals, self.lever, rules)
+
+    @property
+    def decide(self) -> "Turns":
+        """The agents' look and the gate's judgement, one after the other."""
+        return Turns(self)
 
     @property
     def settle(self) -> Settle:
@@ -314,6 +323,10 @@ class Bench:
         self.scout.proposal = a_proposal(**given)
         incident = await self.open(subject)
         return await self.run(self.investigate, incident)
+
+    async def inspected(self, subject: str = "pod shop/cart-1", **given: Any) -> Incident:
+        """An incident whose facts lie before the gate."""
+        return await self.run(self.recheck, await self.proposed(subject, **given))
 
     async def launching(self, subject: str = "pod shop/cart-1", **given: Any) -> Incident:
         """An incident whose launch is intended."""
@@ -410,6 +423,18 @@ class Bench:
                     decision=dump(proposal),
                 )
             )
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Two stages on one job, as two roles work on it in turn."""
+
+    bench: Bench
+
+    async def run(self, job: Job) -> None:
+        await self.bench.recheck.run(job)
+        inspected = await self.bench.get(job.incident)
+        await self.bench.judge.run(Job(inspected, job.lease))
 
 
 @contextlib.asynccontextmanager

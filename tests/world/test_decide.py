@@ -1,6 +1,8 @@
 """The decision: gate, plan and intent in one commit, or a question, a wait, a new look, a human."""
 
 import asyncio
+import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from tiphys.policies.model import Change, Check, Incident, Outcome, Risk, StopFa
 from tiphys.policies.parse import built_in
 from tiphys.policies.plan import digest, workflow_name
 from tiphys.policies.rule import ALLOWED
+from tiphys.service.database import stamp
 from tiphys.service.errors import LeaseLostError, TargetBusyError
 from tiphys.service.holds import Holds
 from tiphys.service.records import AuditEvent
@@ -26,12 +29,12 @@ async def attempt_of(bench: Any, incident: Incident) -> int:
 
 
 async def test_what_is_allowed_is_planned_intended_and_launching_in_one_commit(bench: Any) -> None:
-    incident = await bench.proposed()
+    incident = await bench.inspected()
     before = len(await bench.records())
     job, seen = await bench.job(incident), []
 
     async def watch_from_outside() -> None:
-        while not seen or seen[-1] == (State.PROPOSED, 0, 0, 0):
+        while not seen or seen[-1] == (State.INSPECTED, 0, 0, 0):
             async with bench.database.reading() as tx:
                 state = (await tx.execute(text("SELECT state FROM incidents"))).scalar_one()
                 plans, runs = [
@@ -44,10 +47,10 @@ async def test_what_is_allowed_is_planned_intended_and_launching_in_one_commit(b
             await asyncio.sleep(0)
 
     watching = asyncio.create_task(watch_from_outside())
-    await bench.decide.run(job)
+    await bench.judge.run(job)
     async with asyncio.timeout(5):
         await watching
-    assert set(seen) <= {(State.PROPOSED, 0, 0, 0), (State.LAUNCHING, 1, 1, 1)}, "all or nothing"
+    assert set(seen) <= {(State.INSPECTED, 0, 0, 0), (State.LAUNCHING, 1, 1, 1)}, "all or nothing"
 
     incident, run = await bench.get(incident), await bench.run_of(incident)
     [plan] = await bench.rows("plans")
@@ -92,13 +95,85 @@ async def test_the_plan_is_what_was_proposed_with_the_policys_hold(bench: Any) -
 
 
 async def test_a_replica_that_lost_its_lease_intends_nothing(bench: Any) -> None:
+    incident = await bench.inspected()
+    job = await bench.job(incident)
+    await bench.leases.release(job.lease, bench.clock())
+    await bench.replica().job(incident)
+    with pytest.raises(LeaseLostError):
+        await bench.judge.run(job)
+    assert await bench.rows("runs") == await bench.rows("plans") == []
+
+
+# --- the facts ------------------------------------------------------------------------------------
+
+
+async def lain_for(bench: Any, seconds: float) -> None:
+    """Let the facts lie: the database's own time cannot be pushed forward."""
+    async with bench.database.transaction() as tx:
+        then = stamp(await bench.database.time(tx, bench.clock()) - timedelta(seconds=seconds))
+        await tx.execute(text("UPDATE facts SET at = :at"), {"at": then})
+
+
+async def test_facts_that_have_lain_too_long_are_read_again_and_not_judged(bench: Any) -> None:
+    incident = await bench.inspected()
+    await lain_for(bench, 31)
+    before = await bench.records()
+    incident = await bench.run(bench.judge, incident)
+    assert (incident.state, incident.attempt) == (State.PROPOSED, 1)
+    assert (incident.reason, incident.deadline_at is None) == ("it crashes", False)
+    assert await bench.records() == before
+    await nothing_was_started(bench)
+    assert (await bench.run(bench.decide, incident)).state == State.LAUNCHING
+
+
+async def test_facts_that_have_just_been_laid_are_judged(bench: Any) -> None:
+    incident = await bench.inspected()
+    await lain_for(bench, 25)
+    assert (await bench.run(bench.judge, incident)).state == State.LAUNCHING
+
+
+async def test_without_facts_nothing_is_judged(bench: Any) -> None:
+    incident = await bench.inspected()
+    async with bench.database.transaction() as tx:
+        await tx.execute(text("DELETE FROM facts"))
+    assert (await bench.run(bench.judge, incident)).state == State.PROPOSED
+    await nothing_was_started(bench)
+
+
+async def test_the_facts_of_an_earlier_attempt_are_not_judged(bench: Any) -> None:
+    incident = await bench.inspected()
+    async with bench.database.transaction() as tx:
+        await tx.execute(text("UPDATE facts SET attempt = 7"))
+    assert (await bench.run(bench.judge, incident)).state == State.PROPOSED
+
+
+async def test_an_approved_plan_is_judged_by_facts_read_after_the_approval(bench: Any) -> None:
+    incident = await bench.asked()
+    await bench.approvals.approve(incident.id, by="ann", reason="go")
+    bench.scout.firing = False
+    looked = await bench.run(bench.recheck, incident)
+    assert looked.state == State.INSPECTED
+    assert (await bench.run(bench.judge, incident)).state == State.MONITORING
+    assert await bench.rows("runs") == []
+
+
+async def test_what_the_agents_cannot_read_is_laid_down_as_unknown(bench: Any) -> None:
+    incident = await bench.proposed()
+    bench.scout.target_known = False
+    await bench.run(bench.recheck, incident)
+    [row] = await bench.rows("facts")
+    assert json.loads(row["body"])["target"] is None
+    assert json.loads(row["body"])["alert"]["firing"] is True
+
+
+async def test_a_look_of_a_replica_that_lost_its_lease_is_not_laid_down(bench: Any) -> None:
     incident = await bench.proposed()
     job = await bench.job(incident)
     await bench.leases.release(job.lease, bench.clock())
     await bench.replica().job(incident)
     with pytest.raises(LeaseLostError):
-        await bench.decide.run(job)
-    assert await bench.rows("runs") == await bench.rows("plans") == []
+        await bench.recheck.run(job)
+    assert await bench.rows("facts") == []
 
 
 # --- denied ---------------------------------------------------------------------------------------
@@ -213,15 +288,19 @@ async def test_a_plan_too_large_to_carry_goes_to_a_human(bench: Any) -> None:
 async def test_a_rollout_in_progress_is_waited_for_without_filling_the_record(bench: Any) -> None:
     incident = await bench.proposed()
     bench.scout.target = {"rollout_in_progress": True}
+    incident = await bench.run(bench.decide, incident)
     before = await bench.records()
     for _ in range(3):
+        bench.clock.forward(2)
         incident = await bench.run(bench.decide, incident)
         assert incident.state == State.PROPOSED
         assert await bench.due_at(incident) > bench.clock().strftime("%Y-%m-%dT%H:%M:%S")
-        bench.clock.forward(2)
     assert await bench.records() == before
     bench.scout.target = {}
-    assert (await bench.run(bench.decide, incident)).state == State.LAUNCHING
+    incident = await bench.run(bench.decide, incident)
+    assert incident.state == State.LAUNCHING
+    gathered = (await bench.events(incident)).count(AuditEvent.EVIDENCE_GATHERED)
+    assert gathered == 3, "by the investigation, by the first look, and when something changed"
 
 
 async def test_what_does_not_pass_before_the_deadline_goes_to_a_human_with_the_reason(
@@ -290,7 +369,7 @@ async def test_the_unique_index_alone_keeps_it_to_one_run(bench: Any) -> None:
     settings = {**bench.policy.settings, OnePerTarget.name: Blind()}
     bench.policy = type(bench.policy)(**{**vars(bench.policy), "settings": settings})
     states = sorted(incident.state for incident in await two_on_one_target(bench))
-    assert states == [State.LAUNCHING, State.PROPOSED], "the loser is asked again, not lost"
+    assert states == [State.INSPECTED, State.LAUNCHING], "the loser is asked again, not lost"
     assert len(await bench.rows("runs")) == 1
 
 

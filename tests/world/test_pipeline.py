@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -196,11 +197,14 @@ async def test_a_run_in_flight_is_not_given_up_before_its_deadline(bench: Any) -
         await until(lambda: is_in(bench, incident, State.ESCALATED))
 
 
-async def test_a_deadline_that_passes_escalates_and_says_what_was_waited_for(bench: Any) -> None:
-    incident = await bench.proposed()
+@pytest.mark.parametrize("state", [State.PROPOSED, State.INSPECTED])
+async def test_a_deadline_that_passes_escalates_and_says_what_was_waited_for(
+    bench: Any, state: State
+) -> None:
+    incident = await getattr(bench, state.value)()
     stage = Recorder(escalates(bench))
     bench.clock.forward(121)
-    async with working(bench, stage, State.PROPOSED):
+    async with working(bench, stage, state):
         await until(lambda: is_in(bench, incident, State.ESCALATED))
     assert stage.looks == 0
     assert "no decision in time: it crashes" in (await bench.get(incident)).reason
