@@ -48,6 +48,7 @@ BOUNDARY = BoundarySettings(
     actions_namespace=SETTINGS.namespace,
     stop_namespace="@@STOP_NAMESPACE@@",
     argo_namespace="@@ARGO_NAMESPACE@@",
+    name_prefix="@@RELEASE@@",
 )
 _HEADER = "# Rendered by `make chart`; do not edit.\n"
 
@@ -87,12 +88,11 @@ def _ours(manifest: Any) -> Manifest:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes a text around a placeholder as a block, where any value may stand unescaped."""
+    """Writes an expression around a placeholder as a block, where lists may stand unescaped."""
 
 
 def _string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    alone = text.startswith("@@") and text.endswith("@@") and text.count("@@") == 2
-    style = "|" if "@@" in text and not alone else None
+    style = "|" if "@@" in text and " " in text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

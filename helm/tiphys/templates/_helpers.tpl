@@ -1,5 +1,6 @@
 {{/*
-Names are fixed: the boundary names identities literally, and one cluster has one Tiphys.
+Names are fixed, but for what is cluster-wide, which begins with the release's name: accounts are
+named literally in the boundary, and people should find the same things everywhere.
 */}}
 
 {{/* Labels of everything that is ours; the gate leaves alone what bears the first. */}}
@@ -56,6 +57,7 @@ One that stands alone in quotes may become JSON. The schema's patterns let no va
   "LAUNCHER" (include "tiphys.user" (list $root "launcher"))
   "GATEWAY" (include "tiphys.user" (list $root "gateway"))
   "AGENTS" (include "tiphys.user" (list $root "agents"))
+  "RELEASE" $root.Release.Name
   "SYSTEM_NAMESPACE" $root.Release.Namespace
   "ACTIONS_NAMESPACE" $v.actionsNamespace
   "STOP_NAMESPACE" $v.stopNamespace
