@@ -1,147 +1,171 @@
-"""The sandbox's stand-ins for Tiphys' ValidatingAdmissionPolicies on Workflows.
+"""The boundary's own ValidatingAdmissionPolicies, evaluated over the sandbox's writes.
 
-Invariants: only the launcher creates, only what the catalogue lists, only plain tokens, only for
-the next 15 minutes, and nothing while a stop ConfigMap exists; the launcher's only update is
-`shutdown: Stop`. A catalogue that cannot be read refuses. The sandbox's own machinery writes
-without a user and is not asked. https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
+What the chart installs in a real API server judges here too, so the two cannot drift apart. Left
+out is what asks for more than a user's name: whom a token is bound to, and a request's options (the
+policies of the actions' own tokens). Invariants: an expression without an answer refuses; the
+sandbox's own machinery writes without a user and is not asked.
+https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
 """
 
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+import cel
 
 from tiphys.sandbox.argo_workflow import CONTROLLER
+from tiphys.sandbox.resources import BY_KIND
 from tiphys.sandbox.store import AdmissionRequest, ApiError, Store
+from tiphys.workflow_templates.boundary import policies
+from tiphys.workflow_templates.boundary_policy import BoundarySettings, Match, Policy, Rule
+from tiphys.workflow_templates.boundary_workflows import STOP_LABEL
 
-LAUNCHER = "system:serviceaccount:tiphys-system:tiphys-launcher"
-ACTIONS_NAMESPACE = "tiphys-actions"
-STOP_NAMESPACE = "tiphys-stop"
-STOP_LABEL = "tiphys.io/stop"
-CATALOGUE = ("tiphys-system", "tiphys-catalogue")
-MAX_VALIDITY = timedelta(minutes=15)
+__all__ = ["ACTIONS_NAMESPACE", "CONTROLLER", "LAUNCHER", "STOP_LABEL", "STOP_NAMESPACE", "install"]
 
-_NAME = re.compile(r"tiphys-[a-z2-7]{40}")
-_TEMPLATE = re.compile(r"[a-z0-9][a-z0-9-]*-v[0-9]+")
-_PLAN = re.compile(r"[A-Za-z0-9_-]{1,16384}")
-_TOKEN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?")
-_INSTANCE_LABEL = "workflows.argoproj.io/controller-instanceid"
+SETTINGS = BoundarySettings(images=(), publisher_users=("sandbox-admin",), controller=CONTROLLER)
+LAUNCHER = SETTINGS.launcher
+ACTIONS_NAMESPACE = SETTINGS.actions_namespace
+STOP_NAMESPACE = SETTINGS.stop_namespace
+_LEFT_OUT = ("act", "results")
 
 Json = dict[str, Any]
 
 
 def install(store: Store) -> None:
-    """Make the store refuse what the policies refuse."""
+    """Make the store refuse what the boundary refuses."""
+    judges = [
+        _Judge(policy, store)
+        for policy in policies(SETTINGS)
+        if policy.name not in _LEFT_OUT and not policy.name.startswith("act-")
+    ]
 
     def judge(request: AdmissionRequest) -> None:
-        if request.kind != "Workflow" or not request.user:
-            return
-        if request.obj["metadata"].get("namespace") != ACTIONS_NAMESPACE:
-            return
-        if request.operation == "CREATE":
-            _stop(store)
-            _create(store, request)
-        elif request.operation == "UPDATE" and request.user != CONTROLLER:
-            _update(request)
-        elif request.operation == "DELETE":
-            _refuse("tiphys-workflows-delete", "Workflows are kept: they are the record")
+        if request.user:
+            for one in judges:
+                one.judge(request)
 
     store.admission.append(judge)
 
 
-def _refuse(policy: str, message: str) -> None:
-    text = f"ValidatingAdmissionPolicy '{policy}' with binding '{policy}' denied request: {message}"
-    raise ApiError(403, "Forbidden", text)
+@dataclass(frozen=True)
+class _Judge:
+    policy: Policy
+    store: Store
+
+    def judge(self, request: AdmissionRequest) -> None:
+        """Raise `ApiError` 403 where a validation does not hold or has no answer."""
+        policy, resource = self.policy, BY_KIND[request.kind]
+        place = request.obj["metadata"].get("namespace", "") if resource.namespaced else ""
+        asked = _Asked(resource.group, resource.plural, request.subresource, request.operation)
+        if policy.namespace and policy.namespace != place:
+            return
+        if not any(map(asked.matches, policy.matches)) or any(map(asked.matches, policy.excludes)):
+            return
+        facts = self._facts(request, asked, place)
+        if not all(_value(text, facts) is True for _, text in policy.conditions):
+            return
+        for params in self._parameters():
+            self._validate({**facts, "params": params})
+
+    def _validate(self, facts: Json) -> None:
+        variables: Json = {}
+        for name, text in self.policy.variables:
+            try:
+                variables[name] = _value(text, {**facts, "variables": variables})
+            except _NoAnswer:
+                # Asked for by a validation, it is missing there, which refuses.
+                continue
+        known = {**facts, "variables": variables}
+        for rule in self.policy.rules:
+            try:
+                holds = _value(rule.expression, known) is True
+            except _NoAnswer as error:
+                self._refuse(f"expression '{rule.expression}' resulted in error: {error}")
+                return
+            if not holds:
+                self._refuse(_message(rule, known))
+
+    def _refuse(self, message: str) -> None:
+        name = f"{SETTINGS.name_prefix}-{self.policy.name}"
+        text = f"ValidatingAdmissionPolicy '{name}' with binding '{name}' denied request: {message}"
+        raise ApiError(403, "Forbidden", text)
+
+    def _parameters(self) -> Iterator[Json | None]:
+        reference = cast("Mapping[str, Any] | None", self.policy.parameters)
+        if reference is None:
+            yield None
+        elif "name" in reference:
+            found = self.store.find("ConfigMap", reference["namespace"], reference["name"])
+            if found is None:
+                self._refuse(
+                    "no params found for policy binding with `Deny` parameterNotFoundAction"
+                )
+            yield found
+        else:
+            (expression,) = reference["selector"]["matchExpressions"]
+            yield from self.store.list("ConfigMap", reference["namespace"], expression["key"])
+
+    def _facts(self, request: AdmissionRequest, asked: "_Asked", place: str) -> Json:
+        name = request.obj["metadata"]["name"]
+        resource = {"group": asked.group, "resource": asked.resource}
+        said: Json = {"operation": asked.operation, "resource": resource, "name": name}
+        said["userInfo"] = {"username": request.user}
+        said |= {"namespace": place} if place else {}
+        said |= {"subResource": asked.subresource} if asked.subresource else {}
+        return {
+            "request": said,
+            "object": None if asked.operation == "DELETE" else request.obj,
+            "oldObject": request.old,
+            "namespaceObject": self.store.find("Namespace", "", place) if place else None,
+        }
 
 
-def _stop(store: Store) -> None:
-    for item in store.list("ConfigMap", STOP_NAMESPACE, f"{STOP_LABEL}=true"):
-        reason = item.get("data", {}).get("reason", "")
-        said = f"stopped by ConfigMap {item['metadata']['name']}: {reason}"
-        _refuse("tiphys-stop", said.removesuffix(": "))
+@dataclass(frozen=True)
+class _Asked:
+    group: str
+    resource: str
+    subresource: str
+    operation: str
 
-
-def _create(store: Store, request: AdmissionRequest) -> None:
-    workflow, meta = request.obj, request.obj["metadata"]
-    policy = "tiphys-workflows-create"
-    if request.user != LAUNCHER:
-        _refuse(policy, "only the launcher may create")
-    spec: Json = workflow.get("spec", {})
-    if set(spec) - {"workflowTemplateRef", "arguments"}:
-        _refuse(policy, "a Workflow may carry only workflowTemplateRef and arguments")
-    if "status" in workflow:
-        _refuse(policy, "status may not be supplied at creation")
-    names = _listed(store, spec.get("workflowTemplateRef", {}))
-    if names is None:
-        _refuse(policy, "workflowTemplateRef must name a template in the catalogue")
-        return
-    if set(spec.get("arguments", {})) - {"parameters"}:
-        _refuse(policy, "artifacts may not be supplied")
-    given: list[Json] = spec.get("arguments", {}).get("parameters", [])
-    if sorted(str(item.get("name")) for item in given) != sorted(names):
-        _refuse(policy, "exactly the declared parameters, once each")
-    if not all(_plain(item) for item in given):
-        _refuse(policy, "parameter values are plain tokens")
-    if not _metadata_is_ours(meta):
-        _refuse(policy, "deterministic name tiphys-<plan digest>; only tiphys.io/ labels")
-    not_after = [item["value"] for item in given if item["name"] == "notAfter"]
-    if len(not_after) != 1 or not _soon(not_after[0]):
-        _refuse(policy, "plan has expired or is valid for too long")
-
-
-def _listed(store: Store, reference: Json) -> list[str] | None:
-    """Give the parameter names that the catalogue declares; None: not in the catalogue."""
-    catalogue = store.find("ConfigMap", *CATALOGUE)
-    template = reference.get("name", "")
-    if catalogue is None or set(reference) != {"name"} or not _TEMPLATE.fullmatch(template):
-        return None
-    listed: Json = catalogue.get("data", {})
-    return listed[template].split(",") if template in listed else None
-
-
-def _plain(item: Json) -> bool:
-    value = item.get("value")
-    if set(item) != {"name", "value"} or not isinstance(value, str):
-        return False
-    pattern = _PLAN if item["name"] == "plan" else _TOKEN
-    return pattern.fullmatch(value) is not None
-
-
-def _metadata_is_ours(meta: Json) -> bool:
-    labels = meta.get("labels", {})
-    return (
-        "generateName" not in meta
-        and _NAME.fullmatch(meta["name"]) is not None
-        and not meta.get("finalizers")
-        and not meta.get("ownerReferences")
-        and all(
-            key.startswith("tiphys.io/") or (key == _INSTANCE_LABEL and value == "tiphys")
-            for key, value in labels.items()
+    def matches(self, match: Match) -> bool:
+        """Say whether the policy is meant for this request."""
+        whole = f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+        resources = {whole, "*/*", "*" if not self.subresource else f"{self.resource}/*"}
+        return (
+            match.group in {self.group, "*"}
+            and bool(resources & {*match.resources})
+            and bool({self.operation, "*"} & {*match.operations})
         )
-        and all(key.startswith("tiphys.io/") for key in meta.get("annotations", {}))
-    )
 
 
-def _soon(text: str) -> bool:
+class _NoAnswer(Exception):
+    """The expression failed on these facts."""
+
+
+def _message(rule: Rule, facts: Json) -> str:
+    return str(_value(rule.message_expression, facts)) if rule.message_expression else rule.message
+
+
+def _split(whole: str, by: str) -> list[str]:
+    """Do what Kubernetes' CEL knows and the library does not."""
+    return whole.split(by)
+
+
+@cache
+def _program(text: str) -> cel.Program:
+    return cel.compile(text)
+
+
+def _value(text: str, facts: Json) -> Any:
+    context = cel.Context(facts)
+    context.add_function("split", _split)
     try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    if at.tzinfo is None:
-        return False
-    return timedelta(0) < at - datetime.now(UTC) <= MAX_VALIDITY
-
-
-def _update(request: AdmissionRequest) -> None:
-    """Let the launcher set `shutdown: Stop` and nothing else; nobody else anything."""
-    policy = "tiphys-workflows-update"
-    if request.user != LAUNCHER:
-        _refuse(policy, "only launcher or controller may update")
-    new, old = request.obj, request.old or {}
-    wanted = {**old["spec"], "shutdown": "Stop"}
-    kept = ("labels", "annotations", "finalizers", "ownerReferences")
-    if (
-        new["spec"] != wanted
-        or new.get("status") != old.get("status")
-        or any(new["metadata"].get(key) != old["metadata"].get(key) for key in kept)
-    ):
-        _refuse(policy, "the launcher may only set spec.shutdown: Stop")
+        return _program(text).execute(context)
+    except Exception as error:
+        raise _NoAnswer(str(error).splitlines()[0][:200]) from error
+    except BaseException as error:
+        # The library's own crash is no Exception; an interrupt must pass.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _NoAnswer(str(error)[:200]) from error

@@ -42,7 +42,10 @@ class UndeclaredVerbError(Exception):
 
 
 def service(settings: BoundarySettings) -> Policy:
-    """Hold the service's own accounts to what each of them is for."""
+    """Hold the service's own accounts to what each of them is for.
+
+    One process that plays all roles has one account: it may do what any of its roles may.
+    """
     ours = texts((settings.launcher, settings.gateway, settings.agents))
     workflows = texts(("CREATE argoproj.io/workflows", "UPDATE argoproj.io/workflows"))
     return Policy(
@@ -53,18 +56,11 @@ def service(settings: BoundarySettings) -> Policy:
         variables=(PLACE, WHAT),
         rules=(
             Rule(
-                f"!({user_is(settings.agents)})",
-                "agents change nothing",
-            ),
-            Rule(
-                f"""!({user_is(settings.launcher)}) || (variables.what in {workflows}
-                    && variables.place == {text(settings.actions_namespace)})""",
-                "the launcher writes Workflows, nothing else",
-            ),
-            Rule(
-                f"""!({user_is(settings.gateway)}) || (variables.what == 'CREATE /configmaps'
+                f"""({user_is(settings.launcher)} && variables.what in {workflows}
+                    && variables.place == {text(settings.actions_namespace)})
+                    || ({user_is(settings.gateway)} && variables.what == 'CREATE /configmaps'
                     && variables.place == {text(settings.stop_namespace)})""",
-                "the gateway creates the stop, nothing else",
+                "the launcher writes Workflows, the gateway the stop, the agents nothing",
             ),
         ),
     )

@@ -97,19 +97,25 @@ def _owner_rules() -> tuple[Rule, ...]:
             "a template runs as act-<its action>",
         ),
         Rule(
-            """request.operation != 'UPDATE' || (object.spec.entrypoint == oldObject.spec.entrypoint
-               && object.spec.onExit == oldObject.spec.onExit
-               && object.spec.arguments == oldObject.spec.arguments
-               && object.spec.synchronization == oldObject.spec.synchronization
-               && object.spec.templates.map(t, [t.name, has(t.steps) ? t.steps : [],
-               has(t.container) ? t.container.args : [], has(t.containerSet)
-               ? t.containerSet.containers.map(c, [c.name, c.args,
-               has(c.dependencies) ? c.dependencies : []]) : []])
-               == oldObject.spec.templates.map(t, [t.name, has(t.steps) ? t.steps : [],
-               has(t.container) ? t.container.args : [], has(t.containerSet)
-               ? t.containerSet.containers.map(c, [c.name, c.args,
-               has(c.dependencies) ? c.dependencies : []]) : []]))""",
-            "a published action's steps never change; publish <action>-v<number + 1>",
+            """request.operation != 'UPDATE' || ['entrypoint', 'onExit'].all(k,
+               object.spec[k] == oldObject.spec[k])""",
+            "where a published action begins and ends never changes; publish its next number",
+        ),
+        Rule(
+            """request.operation != 'UPDATE'
+               || (size(object.spec.templates) == size(oldObject.spec.templates)
+               && object.spec.templates.all(t, oldObject.spec.templates.exists(o,
+               o.name == t.name && has(o.steps) == has(t.steps)
+               && (!has(t.steps) || t.steps == o.steps)
+               && has(o.container) == has(t.container)
+               && (!has(t.container) || t.container.args == o.container.args)
+               && has(o.containerSet) == has(t.containerSet) && (!has(t.containerSet)
+               || (size(t.containerSet.containers) == size(o.containerSet.containers)
+               && t.containerSet.containers.all(c, o.containerSet.containers.exists(d,
+               c.name == d.name && c.args == d.args
+               && has(c.dependencies) == has(d.dependencies)
+               && (!has(c.dependencies) || c.dependencies == d.dependencies))))))))""",
+            "the steps of a published action never change; publish its next number",
         ),
     )
 
