@@ -56,7 +56,7 @@ def start_etcd(cache: Cache, bins: Binaries) -> Daemon:
     client = f"http://{_LOOPBACK}:{ETCD_PORT}"
     peer = f"http://{_LOOPBACK}:{ETCD_PEER_PORT}"
     daemon = start(
-        cache,
+        cache.home,
         "etcd",
         [
             bins["etcd"],
@@ -86,7 +86,7 @@ def _answers(url: str) -> bool:
 def start_apiserver(cache: Cache, bins: Binaries, certificates: Certificates) -> Daemon:
     """Node and RBAC authorisation; admission policies are on by default since 1.30."""
     return start(
-        cache,
+        cache.home,
         "kube-apiserver",
         [
             bins["kube-apiserver"],
@@ -135,7 +135,7 @@ def start_controllers(cache: Cache, bins: Binaries, certificates: Certificates) 
 
     return [
         start(
-            cache,
+            cache.home,
             "kube-controller-manager",
             [
                 bins["kube-controller-manager"],
@@ -148,5 +148,5 @@ def start_controllers(cache: Cache, bins: Binaries, certificates: Certificates) 
                 f"--flex-volume-plugin-dir={cache.run / 'kubelet-plugins'}",
             ],
         ),
-        start(cache, "kube-scheduler", [bins["kube-scheduler"], *served("scheduler")]),
+        start(cache.home, "kube-scheduler", [bins["kube-scheduler"], *served("scheduler")]),
     ]

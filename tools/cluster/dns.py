@@ -44,7 +44,7 @@ cluster.local:{DNS_PORT} in-addr.arpa:{DNS_PORT} {{
 }}
 """
     )
-    return start(cache, "coredns", [bins["coredns"], "-conf", path])
+    return start(cache.home, "coredns", [bins["coredns"], "-conf", path])
 
 
 def is_ready() -> bool:

@@ -60,7 +60,7 @@ def start_containerd(cache: Cache) -> Daemon:
     """Start it and wait until it answers."""
     config = cache.run / "containerd.toml"
     config.write_text(_containerd_config(cache))
-    daemon = start(cache, "containerd", ["containerd", "--config", config])
+    daemon = start(cache.home, "containerd", ["containerd", "--config", config])
 
     def answers() -> bool:
         asked = subprocess.run(ctr(cache, "version"), check=False, capture_output=True, timeout=10)
@@ -123,7 +123,7 @@ def start_kubelet(cache: Cache, bins: Binaries, certificates: Certificates) -> D
     config = cache.run / "kubelet.yaml"
     config.write_text(yaml.safe_dump(dict(_kubelet_config(cache, certificates))))
     return start(
-        cache,
+        cache.home,
         "kubelet",
         [
             bins["kubelet"],
@@ -161,7 +161,7 @@ def start_kube_proxy(cache: Cache, bins: Binaries, certificates: Certificates) -
     }
     path = cache.run / "kube-proxy.yaml"
     path.write_text(yaml.safe_dump(config))
-    return start(cache, "kube-proxy", [bins["kube-proxy"], f"--config={path}"])
+    return start(cache.home, "kube-proxy", [bins["kube-proxy"], f"--config={path}"])
 
 
 def is_ready(api: Api) -> bool:

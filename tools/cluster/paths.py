@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.cluster.processes import Home
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 GO_MODULES = Path(__file__).resolve().parent / "go"
 
@@ -57,6 +59,11 @@ class Cache:
     def logs(self) -> Path:
         """One log per component; kept as `last-logs` after `down`."""
         return self.run / "logs"
+
+    @property
+    def home(self) -> Home:
+        """What the cluster's processes are marked with."""
+        return Home(self.run, self.logs)
 
     @property
     def state(self) -> Path:

@@ -5,6 +5,7 @@ it without any file (a killed `up` leaves no file behind); nothing that lacks th
 not descend from one that bears it, is ever signalled.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,12 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.cluster.paths import Cache
 from tools.cluster.report import Trouble
 
 MARK = "TIPHYS_TEST_CLUSTER"
 PROC = Path("/proc")
 POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that marks the processes started for it, and where they write."""
+
+    mark: Path
+    logs: Path
 
 
 @dataclass(frozen=True)
@@ -30,28 +38,52 @@ class Daemon:
     log: Path
 
     def alive(self) -> bool:
-        """Tell whether it still runs; a zombie does not."""
-        return self.name != "" and state_of(self.pid) not in {"", "Z", "X"}
+        """Tell whether it still runs."""
+        return is_alive(self.pid)
+
+    def stop(self, how: signal.Signals = signal.SIGKILL, seconds: float = 20) -> None:
+        """End it and its session; one that does not end in time is killed."""
+        deadline = time.monotonic() + seconds
+        while is_alive(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                if how is signal.SIGKILL or time.monotonic() > deadline:
+                    os.killpg(self.pid, signal.SIGKILL)
+                else:
+                    os.kill(self.pid, how)
+            _reap(self.pid)
+            time.sleep(POLL_SECONDS)
 
 
-def state_of(pid: int) -> str:
-    """Return the kernel's state letter, or nothing when there is no such process."""
+def _reap(pid: int) -> None:
+    """Collect a child of our own, or it would stay a zombie for as long as we live."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; a zombie does not."""
     try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
+        state = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
-        return ""
+        return False
+    return state not in {"Z", "X"}
 
 
 def start(
-    cache: Cache, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None
+    home: Home,
+    name: str,
+    argv: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    user: str | None = None,
 ) -> Daemon:
     """Start `argv` in a session of its own, its output in the component's log."""
-    cache.logs.mkdir(parents=True, exist_ok=True)
-    log = cache.logs / f"{name}.log"
+    home.logs.mkdir(parents=True, exist_ok=True)
+    log = home.logs / f"{name}.log"
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": str(cache.run),
-        MARK: str(cache.run),
+        "HOME": str(home.mark),
+        "LANG": "C.UTF-8",
+        MARK: str(home.mark),
         **(env or {}),
     }
     with log.open("ab") as output:
@@ -63,6 +95,9 @@ def start(
             env=environment,
             cwd="/",
             start_new_session=True,
+            user=user,
+            group=user,
+            extra_groups=[] if user else None,
         )
     return Daemon(name, process.pid, log)
 

@@ -12,7 +12,7 @@ from tools.cluster import argo, builds, control_plane, dns, images, machine, net
 from tools.cluster.certs import Certificates
 from tools.cluster.down import note_absent, take_down
 from tools.cluster.paths import NODE_IP, Cache
-from tools.cluster.processes import Daemon, run, state_of, wait_for
+from tools.cluster.processes import Daemon, is_alive, run, wait_for
 from tools.cluster.report import Trouble, say, step
 
 
@@ -22,7 +22,7 @@ def is_running(cache: Cache) -> bool:
         state = json.loads(cache.state.read_text())
     except (OSError, ValueError):
         return False
-    if any(state_of(pid) in {"", "Z", "X"} for pid in state["pids"].values()):
+    if not all(map(is_alive, state["pids"].values())):
         return False
     api = control_plane.Api(Certificates(cache.run / "pki"))
     return api.ready() and node.is_ready(api)
