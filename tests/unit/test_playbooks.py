@@ -119,6 +119,37 @@ async def test_after_an_attempt_only_what_is_marked_next_follows(tmp_path: Path)
     assert (await load(tmp_path, again).decide(facts)).answer is Answer.ACT
 
 
+def about_a_pod(**pod: Json) -> dict[str, Json]:
+    """One pod that is not ready, with nothing above it."""
+    about: dict[str, Json] = {"name": "run-1", "trouble": "unready", "running": False, **pod}
+    groups = ("workload", "rollout", "node")
+    counts = dict.fromkeys(("image", "unschedulable", "config", "out_of_memory", "crash"), 0)
+    return {
+        **{group: {} for group in groups},
+        "resolution": {"ambiguous": False},
+        "pods": {**counts, "total": 1, "ready": 0, "failing": 1, "unready": 1},
+        "pod": about,
+    }
+
+
+@pytest.mark.parametrize(
+    ("pod", "answer"),
+    [
+        ({"controlled_by": "Workflow"}, Answer.NOTHING),
+        ({"controlled_by": "Workflow", "trouble": "starting"}, Answer.ESCALATE),
+        ({"controlled_by": "SomethingElse"}, Answer.ESCALATE),
+        ({"controlled_by": ""}, Answer.ESCALATE),
+    ],
+)
+async def test_a_workflows_pod_that_works_is_not_called_broken(
+    pod: dict[str, Json], answer: Answer
+) -> None:
+    case = findings(about_a_pod(**pod), name="KubePodNotReady")
+    choice = await Playbooks.load().decide(case)
+    assert choice.answer is answer
+    assert "could not be followed" not in choice.reason
+
+
 def test_a_team_overrides_by_name_and_adds_by_file(tmp_path: Path) -> None:
     books = load(
         tmp_path,
