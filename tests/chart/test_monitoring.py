@@ -1,0 +1,97 @@
+"""Our own alerts and the dashboard ask for metrics that exist, in queries that parse."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+from charts import Render, one
+from prometheus_client import CollectorRegistry
+
+from tiphys.service.intake import IntakeMetrics
+from tiphys.service.reconcile import ReconcileMetrics
+from tiphys.service.webhook import WebhookMetrics
+
+DATA = Path(__file__).parents[1] / "data"
+ON = {"monitoring": {"enabled": True, "dashboard": True}}
+
+
+def exported() -> set[str]:
+    """Give the names under which the service's metrics are stored."""
+    registry = CollectorRegistry()
+    for made in (WebhookMetrics, IntakeMetrics, ReconcileMetrics):
+        made(registry)
+    endings = {
+        "counter": ("_total",),
+        "histogram": ("_bucket", "_sum", "_count"),
+        "gauge": ("",),
+    }
+    return {
+        family.name + ending for family in registry.collect() for ending in endings[family.type]
+    }
+
+
+def rules(render: Render, mode: str) -> list[dict[str, Any]]:
+    (group,) = one(render(mode, ON), "PrometheusRule", "tiphys")["spec"]["groups"]
+    return group["rules"]
+
+
+def expressions(render: Render) -> Iterator[str]:
+    for mode in ("split", "single"):
+        yield from (rule["expr"] for rule in rules(render, mode))
+    text = one(render("split", ON), "ConfigMap", "tiphys-dashboard")["data"]["tiphys.json"]
+    for panel in json.loads(text)["panels"]:
+        yield from (target["expr"] for target in panel["targets"])
+
+
+def test_queries_parse_and_name_metrics_that_exist(render: Render) -> None:
+    known = exported()
+    found = [*expressions(render)]
+    assert len(found) > 20
+    for expression in found:
+        promql_parser.parse(expression)
+        for name in re.findall(r"\btiphys_[a-z_]+", expression):
+            assert name in known, expression
+
+
+@pytest.mark.parametrize(
+    ("mode", "down"),
+    [
+        ("split", {"TiphysGatewayDown", "TiphysAgentsDown", "TiphysLauncherDown"}),
+        ("single", {"TiphysDown"}),
+    ],
+)
+def test_each_role_that_is_gone_is_told_of(render: Render, mode: str, down: set[str]) -> None:
+    alerts = {rule["alert"]: rule for rule in rules(render, mode)}
+    assert {name for name in alerts if name.endswith("Down")} == down
+    jobs = {thing["metadata"]["name"] for thing in render(mode, ON) if thing["kind"] == "Service"}
+    for name in down:
+        (job,) = re.findall('job="([^"]+)"', alerts[name]["expr"])
+        assert job in jobs
+
+
+def test_our_alerts_are_left_to_people(render: Render) -> None:
+    # The gate's rule own-alerts goes by the name: policies/default.yaml.
+    for mode in ("split", "single"):
+        assert all(rule["alert"].startswith("Tiphys") for rule in rules(render, mode))
+        assert "TiphysWatchdog" in {rule["alert"] for rule in rules(render, mode)}
+
+
+def test_the_monitor_finds_every_role(render: Render) -> None:
+    for mode in ("split", "single"):
+        objects = render(mode, ON)
+        spec = one(objects, "ServiceMonitor", "tiphys")["spec"]["selector"]
+        (wanted,) = spec["matchExpressions"]
+        for service in (thing for thing in objects if thing["kind"] == "Service"):
+            labels = service["metadata"]["labels"]
+            assert spec["matchLabels"].items() <= labels.items()
+            serves = labels["app.kubernetes.io/component"] in wanted["values"]
+            assert serves == (service["metadata"]["name"] != "tiphys-nats")
+
+
+def test_nothing_of_it_is_there_unless_asked_for(render: Render) -> None:
+    kinds = {thing["kind"] for thing in render("split")}
+    assert kinds & {"ServiceMonitor", "PrometheusRule"} == set()
