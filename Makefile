@@ -4,11 +4,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 SCENARIO ?=
+BASE ?= docker.io/library/python:3.11-slim
+BUILDER ?= docker
 PACKAGES := agents policies sandbox service workflow_templates
 LINKS := $(addprefix .links/tiphys/,$(PACKAGES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt golden lock clean
+.PHONY: help demo test check bench fmt golden chart lock images clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,9 +56,19 @@ fmt: .venv/.ready ## format and sort imports
 golden: .venv/.ready ## rewrite the golden files that tests compare with
 	@TIPHYS_GOLDEN=write $(BIN)/pytest -q tests/unit -k golden
 
-lock: ## resolve requirements.lock again
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --group dev \
-	    --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+chart: .venv/.ready ## write what the Helm chart ships rendered
+	@$(BIN)/python -m tools.chart
+
+lock: ## resolve requirements*.lock again, all to the same versions
+	@lock() { $(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 \
+	        --no-emit-index-url --no-header "$$@"; }; \
+	    lock --group dev pyproject.toml -o requirements.lock; \
+	    lock -c requirements.lock pyproject.toml -o requirements-run.lock; \
+	    lock -c requirements.lock --group step -o requirements-step.lock; \
+	    lock - -o images/pip.lock <<< pip
+
+images: .venv/.ready ## build the container images (BASE=image BUILDER=docker|podman|buildah)
+	@$(BIN)/python -m tools.images --base "$(BASE)" --builder "$(BUILDER)"
 
 clean: ## remove what make made
 	@rm -rf .venv .links .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
