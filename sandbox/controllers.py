@@ -120,8 +120,10 @@ class Controllers:
         kind, namespace, name = key
         reconcile = self._reconcile.get(kind)
         obj = self._store.find(kind, namespace, name) if reconcile else None
-        if reconcile is None or obj is None or "deletionTimestamp" in obj["metadata"]:
+        if reconcile is None or obj is None:
             return None
+        if "deletionTimestamp" in obj["metadata"]:
+            return self._kubelets.end(obj) if kind == "Pod" else None
         try:
             return reconcile(obj)
         except ApiError as refusal:

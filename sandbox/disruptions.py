@@ -38,7 +38,7 @@ def budget_status(store: Store, budget: Obj) -> Obj:
         desired = max(0, expected - amount(spec["maxUnavailable"], expected, up=True))
     else:
         desired = amount(spec.get("minAvailable", 1), expected, up=True)
-    healthy = sum(is_ready(pod) for pod in pods)
+    healthy = sum(is_ready(p) for p in pods if "deletionTimestamp" not in p["metadata"])
     return {
         "observedGeneration": meta.get("generation", 1),
         "expectedPods": expected,
@@ -92,6 +92,7 @@ def evict(store: Store, pod: Obj, eviction: Obj, *, user: str, dry_run: bool) ->
         resource_version=wanted.get("resourceVersion") or "",
         user=user,
         dry_run=dry_run or bool(options.get("dryRun")),
+        grace=options.get("gracePeriodSeconds"),
     )
 
 

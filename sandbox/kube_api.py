@@ -202,6 +202,7 @@ class _Server:
             user=call.identity.user,
             dry_run=call.dry_run or bool(options.get("dryRun")),
             orphan=asked == "Orphan",
+            grace=options.get("gracePeriodSeconds", call.number("gracePeriodSeconds")),
         )
         if resource.kind == "Pod" or gone["metadata"].get("finalizers"):
             return gone

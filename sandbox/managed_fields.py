@@ -15,7 +15,7 @@ Path = tuple[str, ...]
 
 _UNTRACKED = {
     "name", "namespace", "uid", "creationTimestamp", "generation", "resourceVersion",
-    "managedFields", "deletionTimestamp", "selfLink",
+    "managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink",
 }  # fmt: skip
 _ATOMIC = {"selector", "nodeSelector", "matchLabels"}
 _EXISTENCE = {"f:labels", "f:annotations"}

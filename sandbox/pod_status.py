@@ -33,6 +33,8 @@ class Life:
     ready: bool = False
     last: Obj | None = None
     """How the first container ended the last time."""
+    stopping: float | None = None
+    """Monotonic seconds at which it was told to end."""
     told: float = -math.inf
     """Monotonic seconds of the last repeated Event."""
 

@@ -30,6 +30,8 @@ class Pace:
     backoff: float = 0.2
     """Before the first restart; doubled each time."""
     longest_backoff: float = 4.0
+    stop: float = 0.05
+    """Until a pod that is told to end has ended; at most its grace period."""
     repeat: float = 5.0
     """Between two Events of a probe or a pull that keeps failing."""
 
@@ -63,13 +65,32 @@ class Kubelets:
         self._write(pod, life, behaviour)
         return again
 
+    def end(self, pod: Obj) -> float | None:
+        """Stop a pod that is being deleted, then let its object go."""
+        meta = pod["metadata"]
+        if WORKFLOW_LABEL in (meta.get("labels") or {}):
+            return None
+        life = self._lives.get(meta["uid"])
+        if life and life.stopping is None:
+            life.stopping = time.monotonic()
+            self._kill(pod, life)
+        left = self._pace.stop - (time.monotonic() - life.stopping) if life and life.stopping else 0
+        if left > 0:
+            return left
+        self._store.delete("Pod", meta["namespace"], meta["name"], uid=meta["uid"], grace=0)
+        return None
+
     def gone(self, pod: Obj) -> None:
-        """Note that a pod was deleted."""
+        """Note that a pod's object was deleted, by force or in the end."""
         life = self._lives.pop(pod["metadata"]["uid"], None)
-        if life and life.stage is not Stage.ENDED:
+        if life and life.stopping is None:
+            self._kill(pod, life)
+        self._logs.forget(pod["metadata"]["uid"])
+
+    def _kill(self, pod: Obj, life: Life) -> None:
+        if life.stage is not Stage.ENDED:
             for container in pod["spec"]["containers"]:
                 record(self._store, pod, "Killing", f"Stopping container {container['name']}")
-        self._logs.forget(pod["metadata"]["uid"])
 
     # --- binding --------------------------------------------------------------------------------
 

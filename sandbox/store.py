@@ -24,8 +24,8 @@ __all__ = ["AdmissionRequest", "ApiError", "Change", "Delete", "PatchType", "Sto
 
 _STALE = "the object has been modified; please apply your changes to the latest version"
 _SERVER_OWNED = (
-    "uid", "creationTimestamp", "generation", "deletionTimestamp", "managedFields",
-    "resourceVersion", "name", "namespace",
+    "uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds",
+    "managedFields", "resourceVersion", "name", "namespace",
 )  # fmt: skip
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -49,6 +49,8 @@ class Delete(TypedDict, total=False):
     dry_run: bool
     orphan: bool
     """Leave what it owns, without an owner."""
+    grace: int | None
+    """Seconds that a pod gets to end; 0 is by force, None is what the pod itself asks for."""
 
 
 @dataclass(frozen=True)
@@ -229,12 +231,14 @@ class Store:
             return clone(old)
         if how.get("orphan"):
             self._release(meta["uid"])
-        if not meta.get("finalizers"):
+        grace = _grace(old, how.get("grace"))
+        if not meta.get("finalizers") and not grace:
             return self._remove(old)
-        if "deletionTimestamp" in meta:
+        if grace >= meta.get("deletionGracePeriodSeconds", grace + 1):
             return clone(old)
         new = clone(old)
-        new["metadata"]["deletionTimestamp"] = timestamp()
+        new["metadata"].setdefault("deletionTimestamp", timestamp())
+        new["metadata"]["deletionGracePeriodSeconds"] = grace
         return self._publish("MODIFIED", new, old)
 
     # --- inside ---------------------------------------------------------------------------------
@@ -306,7 +310,10 @@ class Store:
         new["metadata"]["managedFields"] = track(old, new, writer, timestamp())
         if how.get("dry_run"):
             return clone(new)
-        if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
+        ending = new["metadata"]
+        if "deletionTimestamp" in ending and not (
+            ending.get("finalizers") or ending.get("deletionGracePeriodSeconds")
+        ):
             return self._remove(new)
         return self._publish("MODIFIED" if old else "ADDED", new, old)
 
@@ -366,6 +373,17 @@ def _resource(kind: str) -> Resource:
 
 def _key(obj: Obj) -> tuple[str, str]:
     return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def _grace(obj: Obj, asked: int | None) -> int:
+    """Give the seconds until the object may go: a pod on a node waits for its kubelet.
+
+    https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination
+    """
+    ended = obj.get("status", {}).get("phase") in {"Succeeded", "Failed"}
+    if obj["kind"] != "Pod" or ended or not obj["spec"].get("nodeName"):
+        return 0
+    return int(obj["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked)
 
 
 def _controller(obj: Obj) -> str | None:

@@ -32,6 +32,8 @@ def _create_pod(store: Store, owner: Obj, *, name: str = "", node: str = "", **l
 
 
 def _delete_pod(store: Store, owner: Obj, pod: Obj) -> None:
+    if "deletionTimestamp" in pod["metadata"]:
+        return
     store.delete("Pod", pod["metadata"]["namespace"], pod["metadata"]["name"])
     record(store, owner, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
 

@@ -81,7 +81,7 @@ class World:
         return datetime.now(UTC) + timedelta(seconds=ahead)
 
     def environment(self, plan: Plan, **other: str) -> dict[str, str]:
-        account = self.folder / plan.action
+        account = self.folder / f"{plan.action}-{plan.attempt}"
         account.mkdir(exist_ok=True)
         token = self.tokens.service_account("tiphys-actions", f"act-{plan.action}")
         (account / "token").write_text(token)
@@ -186,7 +186,8 @@ class World:
             status, replicas = found.get("status", {}), found["spec"]["replicas"]
             counts = (status.get(k) for k in ("readyReplicas", "updatedReplicas", "replicas"))
             seen = status.get("observedGeneration") == found["metadata"]["generation"]
-            return seen and all(count == replicas for count in counts)
+            ended = len(self.store.list("Pod", NS)) == replicas
+            return seen and ended and all(count == replicas for count in counts)
 
         await self.until(done)
 
@@ -310,6 +311,7 @@ async def test_a_second_act_changes_nothing(world: World, name: str) -> None:
 async def test_a_second_restart_deletes_nothing_else(world: World) -> None:
     plan = world.plan(RESTART)
     await world.step(ACT, plan)
+    await world.until(lambda: world.store.find("Pod", NS, plan.target.name) is None)
     await world.until(lambda: len(world.store.list("Pod", NS)) == 2)
     left = {p["metadata"]["uid"] for p in world.store.list("Pod", NS)}
     assert (await world.step(PRECHECK, plan)).result is Result.ALREADY_DONE
@@ -325,6 +327,7 @@ async def test_a_successor_of_the_same_name_is_not_taken_for_the_pod(world: Worl
     # As a StatefulSet does.
     kept = ("name", "namespace", "labels", "ownerReferences")
     old["metadata"] = {k: old["metadata"][k] for k in kept}
+    await world.until(lambda: world.store.find("Pod", NS, plan.target.name) is None)
     world.store.create(old)
     for step, result in (
         (PRECHECK, Result.ALREADY_DONE),
@@ -438,7 +441,7 @@ async def test_another_object_of_that_name_is_refused(world: World, name: str) -
 
 async def test_a_pod_that_somebody_else_deleted_is_not_ours(world: World) -> None:
     plan = world.plan(RESTART)
-    world.store.delete("Pod", NS, plan.target.name)
+    world.store.delete("Pod", NS, plan.target.name, grace=0)
     await world.until(lambda: len(world.store.list("Pod", NS)) == 2)
     left = {p["metadata"]["uid"] for p in world.store.list("Pod", NS)}
     assert (await world.step(PRECHECK, plan)).result is Result.REFUSED
@@ -484,7 +487,7 @@ async def test_a_pod_recreated_between_reading_and_deleting_lives(world: World) 
 
     def swap() -> None:
         old = world.store.get("Pod", NS, plan.target.name)
-        world.store.delete("Pod", NS, plan.target.name)
+        world.store.delete("Pod", NS, plan.target.name, grace=0)
         kept = ("name", "namespace", "labels", "ownerReferences")
         old["metadata"] = {k: old["metadata"][k] for k in kept}
         world.store.create(old)
