@@ -1,11 +1,13 @@
 """Our own alerts and the dashboard ask for metrics that exist, in queries that parse."""
 
+import gzip
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import promql_parser
 import pytest
 from charts import Render, one
@@ -95,3 +97,27 @@ def test_the_monitor_finds_every_role(render: Render) -> None:
 def test_nothing_of_it_is_there_unless_asked_for(render: Render) -> None:
     kinds = {thing["kind"] for thing in render("split")}
     assert kinds & {"ServiceMonitor", "PrometheusRule"} == set()
+
+
+def strict(schema: Any) -> Any:
+    """Refuse what the schema does not list, as the API server's strict validation does."""
+    if isinstance(schema, list):
+        return [strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: strict(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        found.setdefault("additionalProperties", False)
+    return found
+
+
+@pytest.mark.parametrize("mode", ["split", "single"])
+@pytest.mark.parametrize("kind", ["ServiceMonitor", "PrometheusRule"])
+def test_the_operator_knows_every_field(render: Render, mode: str, kind: str) -> None:
+    packed = DATA / "prometheus-operator" / f"{kind.lower()}.schema.json.gz"
+    schema = json.loads(gzip.decompress(packed.read_bytes()))
+    schema["properties"]["metadata"] = {"type": "object"}
+    validator = jsonschema.Draft202012Validator(strict(schema))
+    thing = one(render(mode, ON), kind, "tiphys")
+    assert [error.message for error in validator.iter_errors(thing)] == []
+    assert not validator.is_valid({**thing, "spec": {**thing["spec"], "tpyo": 1}})
