@@ -30,9 +30,13 @@ from tiphys.agents.promql import (
 from tiphys.agents.resolver import names_a_pod
 from tiphys.agents.state import State, written
 from tiphys.policies.model import Alert, AlertFacts, AlertStatus, Check, Json, Severity, Source
+from tiphys.workflow_templates.verification import LONGEST_WATCH
 
 FLAPPING_EPISODES = 3
 """So many beginnings within an hour are flapping."""
+LONGEST_SETTLE = LONGEST_WATCH - 600
+"""Seconds; a longer wait, with the hold time, would not fit into a step's deadline. What looks back
+further is believed once it is false for the hold time after that."""
 MAX_ALERTS = 10
 """Alerts of one incident whose expressions are evaluated."""
 _GRADE = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}
@@ -98,11 +102,13 @@ def check_of(truth: Truth) -> Check:
     if not truth.expression or not truth.samples:
         return Check()
     interval = truth.rule.interval_seconds if truth.rule else 30.0
+    known = truth.rule.looks_back_seconds if truth.rule else None
+    reach = longest_range(truth.expression) if known is None else known
     labels, series = truth.alert.labels, truth.samples[0].labels
     return Check(
         query=truth.expression,
         labels=lasting_labels(labels, series, about_pod=names_a_pod({**labels})),
-        settle_seconds=round(longest_range(truth.expression) + 2 * interval),
+        settle_seconds=min(round(reach + 2 * interval), LONGEST_SETTLE),
     )
 
 

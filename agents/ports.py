@@ -53,6 +53,8 @@ class AlertRule:
     labels: Mapping[str, str]
     interval_seconds: float = 30.0
     """How often its group is evaluated."""
+    looks_back_seconds: float | None = None
+    """How far back its samples reach, recording rules included; None: as the expression says."""
 
 
 class Metrics(Protocol):

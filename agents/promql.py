@@ -4,8 +4,9 @@ Invariant: whatever comes from an alert or the cluster enters a query as one quo
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import lru_cache
 
 import promql_parser
 
@@ -79,6 +80,31 @@ def longest_range(expression: str) -> float:
 
     promql_parser.walk(promql_parser.parse(expression), visit)
     return (longest["subquery"] + longest["range"]).total_seconds()
+
+
+def looks_back(expression: str, recorded: Mapping[str, Sequence[str]]) -> float:
+    """Give the seconds that an expression looks back through the recording rules that it reads.
+
+    `recorded`: the expressions behind each recorded name. Raises ValueError for what is not PromQL.
+    """
+    return _reach(expression, recorded, frozenset())
+
+
+def _reach(
+    expression: str, recorded: Mapping[str, Sequence[str]], climbed: frozenset[str]
+) -> float:
+    own, names = _of_itself(expression)
+    behind = (
+        _reach(one, recorded, climbed | {name})
+        for name in names - climbed
+        for one in recorded.get(name, ())
+    )
+    return own + max(behind, default=0.0)
+
+
+@lru_cache(maxsize=8192)
+def _of_itself(expression: str) -> tuple[float, frozenset[str]]:
+    return longest_range(expression), frozenset(what_it_reads(expression)[0])
 
 
 def what_it_reads(expression: str) -> tuple[set[str], set[str]]:

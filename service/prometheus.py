@@ -16,6 +16,7 @@ from prometheus_api_client.prometheus_connect import PrometheusConnect
 from urllib3.util.retry import Retry
 
 from tiphys.agents.ports import AlertRule, Sample, Series, UnansweredError
+from tiphys.agents.promql import looks_back
 
 CONCURRENT: Final = 8
 """Queries at a time."""
@@ -87,7 +88,6 @@ class Prometheus:
     def _get_rules(self) -> Any:
         answer = self._session.get(
             f"{self._url}/api/v1/rules",
-            params={"type": "alert"},
             headers=self._headers,
             timeout=self._timeout,
         )
@@ -145,6 +145,10 @@ def _series(result: Any) -> list[Series]:
 
 
 def _rules(groups: Any) -> list[AlertRule]:
+    recorded: dict[str, list[str]] = {}
+    for rule in (rule for group in groups for rule in group["rules"]):
+        if rule.get("type") == "recording":
+            recorded.setdefault(str(rule["name"]), []).append(str(rule.get("query", "")))
     return [
         AlertRule(
             name=str(rule["name"]),
@@ -152,8 +156,17 @@ def _rules(groups: Any) -> list[AlertRule]:
             for_seconds=float(rule.get("duration", 0)),
             labels=_labels(rule.get("labels") or {}),
             interval_seconds=float(group.get("interval") or 30),
+            looks_back_seconds=_looks_back(str(rule["query"]), recorded),
         )
         for group in groups
         for rule in group["rules"]
         if rule.get("type", "alerting") == "alerting"
     ]
+
+
+def _looks_back(expression: str, recorded: Mapping[str, Sequence[str]]) -> float | None:
+    """Give None where a rule is written in words that we do not know: it may not be the one."""
+    try:
+        return looks_back(expression, recorded)
+    except ValueError:
+        return None

@@ -166,6 +166,7 @@ class Metrics:
     true: Sequence[Mapping[str, str]] = ({"namespace": "shop", "pod": "cart-abc12-bbbbb"},)
     has_data: bool = True
     silent: bool = False
+    looks_back: float | None = None
     asked: list[str] = field(default_factory=list[str])
 
     async def instant(self, query: str, at: datetime | None = None) -> Sequence[Sample]:
@@ -182,7 +183,8 @@ class Metrics:
 
     async def rules(self) -> Sequence[AlertRule]:
         self._ask("rules")
-        return [AlertRule(self.rule, EXPRESSION, 900, {"severity": "warning"}, 15)]
+        labels = {"severity": "warning"}
+        return [AlertRule(self.rule, EXPRESSION, 900, labels, 15, self.looks_back)]
 
     def _ask(self, query: str) -> None:
         self.asked.append(query)
@@ -275,6 +277,17 @@ async def test_one_wedged_pod_is_restarted_with_everything_an_approver_needs() -
     assert [o.kind for o in found.facts.owners] == ["ReplicaSet", "Deployment"]
     assert {e.id for e in found.evidence} >= set(decision.evidence)
     assert any(note.startswith("kubectl: ") for note in found.notes)
+
+
+@pytest.mark.parametrize(("looks_back", "settle"), [(None, 30), (600, 630), (86_400, 1200)])
+async def test_verify_waits_for_what_the_rule_looks_back_on(
+    looks_back: float | None, settle: int
+) -> None:
+    metrics = Metrics()
+    metrics.looks_back = looks_back
+    decision = (await Ports(metrics=metrics).agents().investigate(CASE)).decision
+    assert isinstance(decision, Proposal)
+    assert decision.check.settle_seconds == settle
 
 
 @pytest.mark.parametrize(

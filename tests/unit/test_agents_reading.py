@@ -17,7 +17,7 @@ from tiphys.agents.notebook import MAX_ITEMS, MAX_STRING, bounded, make_evidence
 from tiphys.agents.on_call import expression_in_link, rule_of
 from tiphys.agents.pod_facts import Trouble, gpus_of, pod_facts, pods_facts, trouble_of
 from tiphys.agents.ports import AlertRule, Series
-from tiphys.agents.promql import longest_range, quoted, same_series, selector
+from tiphys.agents.promql import longest_range, looks_back, quoted, same_series, selector
 from tiphys.agents.resolver import Link, names_a_pod
 from tiphys.agents.state import merged
 from tiphys.agents.target_facts import (
@@ -62,6 +62,27 @@ def test_no_value_leaves_its_quotes(value: str) -> None:
 )
 def test_the_longest_range(expression: str, seconds: float) -> None:
     assert longest_range(expression) == seconds
+
+
+@pytest.mark.parametrize(
+    ("expression", "seconds"),
+    [
+        ("up == 0", 0),
+        ("slow:p95 > 1", 300),
+        ("rate(x[10m]) > 1 and slow:p95 > 1", 900),
+        ("slower:p95 > 1", 360),
+        ("round:a > 1", 60),
+        ("twice > 1", 120),
+    ],
+)
+def test_recording_rules_look_back_for_their_readers(expression: str, seconds: float) -> None:
+    recorded = {
+        "slow:p95": ["histogram_quantile(0.95, rate(x[5m]))"],
+        "slower:p95": ["max_over_time(slow:p95[1m])"],
+        "round:a": ["rate(y[1m]) + round:a"],
+        "twice": ["rate(y[1m])", "rate(y[2m])"],
+    }
+    assert looks_back(expression, recorded) == seconds
 
 
 def test_an_alert_belongs_to_the_series_that_made_it() -> None:

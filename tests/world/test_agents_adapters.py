@@ -60,8 +60,10 @@ async def test_prometheus_answers_become_samples_series_and_rules() -> None:
         asked.append(query)
         vector = [{"metric": {"pod": "p"}, "value": [1.5, "NaN"]}]
         matrix = [{"metric": {"pod": "p"}, "values": [[1, "2"], [2, "+Inf"]]}]
-        rule = {"type": "alerting", "name": "A", "query": "up == 0", "duration": 60, "labels": {}}
-        groups = [{"interval": 15, "rules": [rule, {"type": "recording", "name": "r"}]}]
+        rule = {"type": "alerting", "name": "A", "query": "r == 0", "duration": 60, "labels": {}}
+        odd = {"type": "alerting", "name": "B", "query": "words of tomorrow (("}
+        recording = {"type": "recording", "name": "r", "query": "rate(up[5m])"}
+        groups = [{"interval": 15, "rules": [rule, recording, odd]}]
         results = {
             "/api/v1/query": {"result": vector},
             "/api/v1/query_range": {"result": matrix},
@@ -75,8 +77,9 @@ async def test_prometheus_answers_become_samples_series_and_rules() -> None:
         assert math.isnan(sample.value)
         (series,) = await adapter.range("up", NOW - timedelta(hours=100), NOW, 15)
         assert series.points == [(1.0, 2.0), (2.0, math.inf)]
-        (rule,) = await adapter.rules()
-        assert (rule.name, rule.expression, rule.interval_seconds) == ("A", "up == 0", 15)
+        rule, odd = await adapter.rules()
+        assert (rule.name, rule.expression, rule.interval_seconds) == ("A", "r == 0", 15)
+        assert (rule.looks_back_seconds, odd.looks_back_seconds) == (300, None)
     assert float(asked[0]["time"]) == NOW.timestamp()
     assert float(asked[1]["step"]) >= 900, "a long range must not ask for more points than are kept"
 
