@@ -7,7 +7,7 @@ page elsewhere cannot reach us through somebody's browser.
 
 import hmac
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -23,7 +23,6 @@ from tiphys.service.errors import NoSuchIncidentError, TiphysError, UsageError
 from tiphys.service.holds import Hold, Holds
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Ledger
-from tiphys.service.pipeline import Pipeline
 from tiphys.service.records import AuditEvent, Record
 from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.views import DeadLetter, IncidentView, Views
@@ -42,7 +41,8 @@ class Office:
     approvals: Approvals
     audit: Audit
     holds: Holds
-    pipeline: Pipeline
+    wake: Callable[[], None]
+    """Called when a person has left work to be done."""
     stop: StopSwitch | None
     token: SecretStr | None
 
@@ -144,7 +144,7 @@ async def approve(desk: Desk, incident_id: str, person: Person) -> Incident:
     incident = await desk.approvals.approve(
         incident_id, by=person.by, reason=person.reason, expected=person.digest
     )
-    desk.pipeline.wake()
+    desk.wake()
     return incident
 
 

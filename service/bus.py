@@ -116,11 +116,26 @@ class Bus:
         self._inbox: Subscription | None = None
         self._on_silence = on_silence
         self._silent_since: float | None = None
+        self._unanswered_at = -SILENCE_SECONDS
+        """When a publish was last left unanswered; forgotten after a while, or none came again."""
 
     @property
     def ready(self) -> bool:
         """Whether the broker is connected now."""
         return self._client.is_connected
+
+    async def check(self) -> None:
+        """Raise `BrokerUnavailableError` unless the broker answers, about the stream and posts."""
+        if not self.ready:
+            raise BrokerUnavailableError("not connected")
+        if time.monotonic() - self._unanswered_at < SILENCE_SECONDS:
+            raise BrokerUnavailableError("it is connected and acknowledges nothing")
+        try:
+            await self._stream.stream_info(STREAM)
+        except _NO_STREAM as error:
+            raise BrokerUnavailableError(_sentence(error)) from error
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            raise BrokerUnavailableError(f"it is silent: {_sentence(error)}") from error
 
     async def connect(self, url: str) -> None:
         """Connect and make the stream; raises `BrokerUnavailableError`. Reconnects for ever."""
@@ -186,6 +201,7 @@ class Bus:
 
     def _listen(self, *, answered: bool) -> None:
         now = time.monotonic()
+        self._unanswered_at = -SILENCE_SECONDS if answered else now
         if answered:
             self._silent_since = None
         elif self._silent_since is None:

@@ -14,15 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVarTuple
 
-from sqlalchemy import Select, event, func, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Select, event, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from tiphys.service.errors import DataDirectoryBusyError
-from tiphys.service.tables import locks, metadata
+from tiphys.service import schema
+from tiphys.service.errors import DataDirectoryBusyError, NotMigratedError
+from tiphys.service.tables import locks
 
 Transaction = AsyncConnection
 Row = TypeVarTuple("Row")
+CHANNEL = "tiphys"
+"""PostgreSQL's channel on which the replicas hear of each other's moves."""
 _CREATING = 0x7469706879
 """Key of the advisory lock under which PostgreSQL's tables are made: `tiphy` in ASCII."""
 
@@ -64,15 +66,25 @@ class Database:
         return cls(f"sqlite+aiosqlite:///{directory / 'tiphys.db'}")
 
     async def create(self) -> None:
-        """Create what is missing; safe to repeat."""
-        async with self.engine.begin() as connection:
-            if not self.sqlite:  # two replicas may start at once
-                await connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATING})"))
-            await connection.run_sync(metadata.create_all)
-        for name in ("audit", "budget", "incidents"):
-            with contextlib.suppress(IntegrityError):
-                async with self.transaction() as tx:
-                    await tx.execute(insert(locks).values(name=name, counter=0))
+        """Make the tables, or bring them up to date; safe to repeat and from several at once."""
+        async with self.migrating():
+            pass
+
+    @contextlib.asynccontextmanager
+    async def migrating(self) -> AsyncGenerator[Transaction]:
+        """Bring the tables up to date, in one transaction with what the caller adds."""
+        async with self.transaction() as tx:
+            if not self.sqlite:
+                await tx.execute(text(f"SELECT pg_advisory_xact_lock({_CREATING})"))
+            await tx.run_sync(schema.upgrade)
+            yield tx
+
+    async def check_version(self) -> None:
+        """Raise `NotMigratedError` where tables are missing or older than we need."""
+        async with self.reading() as connection:
+            found = await connection.run_sync(schema.version)
+        if found is None or found < schema.HEAD:
+            raise NotMigratedError("run `tiphys migrate` with the owner's TIPHYS_DATABASE_URL")
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Transaction]:
@@ -96,6 +108,11 @@ class Database:
             await tx.execute(
                 update(locks).where(locks.c.name == name).values(counter=locks.c.counter + 1)
             )
+
+    async def announce(self, tx: Transaction, state: str) -> None:
+        """Wake the replicas that work on this state, when the transaction commits: `Wakeups`."""
+        if not self.sqlite:
+            await tx.execute(select(func.pg_notify(CHANNEL, state)))
 
     def for_update(self, query: "Select[*Row]") -> "Select[*Row]":
         """Lock the selected rows until the transaction ends."""

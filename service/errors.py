@@ -68,6 +68,10 @@ class DataDirectoryBusyError(UsageError):
     """Another `tiphys serve` uses this data directory."""
 
 
+class NotMigratedError(UsageError):
+    """The database's tables are missing or too old."""
+
+
 class NoSuchIncidentError(UsageError):
     """There is no such incident."""
 

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from fastapi import FastAPI
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 CHECK_SECONDS = 3.0
 
@@ -16,14 +17,36 @@ Check = Callable[[], Awaitable[None]]
 class Health:
     """Asks each dependency."""
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
-        self._checks = dict(checks)
+    def __init__(
+        self,
+        needs: Mapping[str, Check] | None = None,
+        crashed: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`crashed` names what can only be mended by starting anew; empty while all is well."""
+        self._needs = dict(needs or {})
+        self._shows: dict[str, Check] = {}
+        self.crashed = crashed
+
+    def need(self, name: str, check: Check) -> None:
+        """Count a dependency without which nothing may be sent here."""
+        self._needs[name] = check
+
+    def show(self, name: str, check: Check) -> None:
+        """Count a dependency whose trouble is only told."""
+        self._shows[name] = check
 
     async def missing(self) -> dict[str, str]:
-        """Give each dependency that does not work, with the reason."""
-        names = list(self._checks)
-        answers = await asyncio.gather(*(self._ask(self._checks[name]) for name in names))
-        return {name: why for name, why in zip(names, answers, strict=True) if why}
+        """Give each needed dependency that does not work, with the reason."""
+        return await self._ask_all(self._needs)
+
+    async def degraded(self) -> dict[str, str]:
+        """Give each other dependency that does not work, with the reason."""
+        others = {name: check for name, check in self._shows.items() if name not in self._needs}
+        return await self._ask_all(others)
+
+    async def _ask_all(self, checks: Mapping[str, Check]) -> dict[str, str]:
+        answers = await asyncio.gather(*(self._ask(check) for check in checks.values()))
+        return {name: why for name, why in zip(checks, answers, strict=True) if why}
 
     async def _ask(self, check: Check) -> str:
         try:
@@ -36,19 +59,20 @@ class Health:
         return ""
 
 
-def install_health(app: FastAPI, health: Health, registry: CollectorRegistry) -> None:
+def install_health(app: Starlette, health: Health, registry: CollectorRegistry) -> None:
     """Mount the three routes; they need no token and tell no secrets."""
 
-    @app.get("/healthz", include_in_schema=False)
-    async def healthz() -> PlainTextResponse:  # pyright: ignore[reportUnusedFunction]
-        return PlainTextResponse("ok\n")
+    async def healthz(_request: Request) -> PlainTextResponse:
+        ended = health.crashed()
+        return PlainTextResponse(f"ended: {ended}\n", 503) if ended else PlainTextResponse("ok\n")
 
-    @app.get("/readyz", include_in_schema=False)
-    async def readyz() -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
-        missing = await health.missing()
-        body = {"ready": not missing, "missing": missing}
+    async def readyz(_request: Request) -> JSONResponse:
+        missing, degraded = await asyncio.gather(health.missing(), health.degraded())
+        body = {"ready": not missing, "missing": missing, "degraded": degraded}
         return JSONResponse(body, 503 if missing else 200)
 
-    @app.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:  # pyright: ignore[reportUnusedFunction]
+    async def metrics(_request: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    for route in (healthz, readyz, metrics):
+        app.add_route(f"/{route.__name__}", route, include_in_schema=False)

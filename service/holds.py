@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 
 from tiphys.policies.model import Noun
 from tiphys.service.audit import Audit
-from tiphys.service.database import Database
+from tiphys.service.database import Database, Transaction
 from tiphys.service.errors import NoSuchHoldError
 from tiphys.service.records import AuditEvent
 from tiphys.service.tables import breakers, freezes
@@ -37,31 +37,35 @@ class Holds:
     async def all(self) -> list[Hold]:
         """List them, the oldest first."""
         async with self._database.reading() as tx:
-            tripped = [
-                Hold(scope=r.scope, kind="breaker", what=r.scope, reason=r.reason, at=r.at)
-                for r in await tx.execute(select(breakers))
-            ]
-            frozen = [
-                Hold(
-                    scope=f"target:{r.target_uid}",
-                    kind="freeze",
-                    what=r.target,
-                    reason=r.reason,
-                    at=r.at,
-                    incident_id=r.incident_id,
-                )
-                for r in await tx.execute(select(freezes))
-            ]
+            return await self._all(tx)
+
+    async def _all(self, tx: Transaction) -> list[Hold]:
+        tripped = [
+            Hold(scope=r.scope, kind="breaker", what=r.scope, reason=r.reason, at=r.at)
+            for r in await tx.execute(select(breakers))
+        ]
+        frozen = [
+            Hold(
+                scope=f"target:{r.target_uid}",
+                kind="freeze",
+                what=r.target,
+                reason=r.reason,
+                at=r.at,
+                incident_id=r.incident_id,
+            )
+            for r in await tx.execute(select(freezes))
+        ]
         return sorted([*tripped, *frozen], key=lambda hold: hold.at)
 
     async def release(self, scope: str, *, by: str, reason: str) -> Hold:
         """Let go of one; raises `NoSuchHoldError`."""
-        hold = next((hold for hold in await self.all() if hold.scope == scope), None)
-        if hold is None:
-            raise NoSuchHoldError(scope)
-        freeze = hold.kind == "freeze"
-        event = AuditEvent.TARGET_UNFROZEN if freeze else AuditEvent.BREAKER_RESET
         async with self._database.transaction() as tx:
+            await self._database.lock(tx, "audit")  # two people at once: the second finds nothing
+            hold = next((hold for hold in await self._all(tx) if hold.scope == scope), None)
+            if hold is None:
+                raise NoSuchHoldError(scope)
+            freeze = hold.kind == "freeze"
+            event = AuditEvent.TARGET_UNFROZEN if freeze else AuditEvent.BREAKER_RESET
             body = {"scope": scope, "what": hold.what, "reason": reason}
             await self._audit.append(tx, event, actor=by, incident_id=hold.incident_id, body=body)
             if freeze:

@@ -103,7 +103,9 @@ class Incidents:
                 "alert": alert.model_dump(mode="json"),
             },
         )
-        await tx.execute(insert(incidents).values(**_columns(incident), due_at=stamp(now)))
+        await tx.execute(
+            insert(incidents).values(**_identity(incident), **_changes(incident), due_at=stamp(now))
+        )
         return incident, True
 
     async def get(self, tx: Transaction, incident_id: str, *, lock: bool = False) -> Incident:
@@ -159,10 +161,11 @@ class Incidents:
                 incidents.c.changed_at == stamp(incident.changed_at),
                 incidents.c.state == incident.state,
             )
-            .values(**_columns(moved), due_at=stamp(step.due_at or now))
+            .values(**_changes(moved), due_at=stamp(step.due_at or now))
         )
         if result.rowcount != 1:
             raise UsageError(f"{incident.id} has changed in the meantime; look again")
+        await self._database.announce(tx, state)
         return moved
 
     async def _record(
@@ -205,7 +208,7 @@ class Incidents:
 
     async def _write(self, tx: Transaction, incident: Incident) -> None:
         await tx.execute(
-            update(incidents).where(incidents.c.id == incident.id).values(**_columns(incident))
+            update(incidents).where(incidents.c.id == incident.id).values(**_changes(incident))
         )
 
 
@@ -224,14 +227,20 @@ def _given(step: Step) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _columns(incident: Incident) -> dict[str, object]:
+def _identity(incident: Incident) -> dict[str, object]:
     return {
         "id": incident.id,
         "cluster": incident.cluster,
         "subject": incident.subject,
+        "opened_at": stamp(incident.opened_at),
+    }
+
+
+def _changes(incident: Incident) -> dict[str, object]:
+    """Give the columns that a move may change; each role's user has a right to these alone."""
+    return {
         "state": incident.state,
         "attempt": incident.attempt,
-        "opened_at": stamp(incident.opened_at),
         "changed_at": stamp(incident.changed_at),
         "deadline_at": stamp(incident.deadline_at) if incident.deadline_at else None,
         "target_uid": incident.target.uid if incident.target else None,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
-from sqlalchemy import delete, insert
+from sqlalchemy import insert, update
 
 from tiphys.agents.graph import Investigation
 from tiphys.agents.ports import Case
@@ -73,20 +73,19 @@ class Investigate:
         await entry.record(
             AuditEvent.DECIDED, {"decision": body, "notes": list(found.notes)}, actor="agents"
         )
-        await entry.tx.execute(
-            delete(proposals).where(
-                proposals.c.incident_id == incident.id, proposals.c.attempt == incident.attempt
-            )
+        values = {
+            "at": stamp(entry.now),
+            "decision": dump(found.decision),
+            "notes": "\n".join(found.notes),
+        }
+        again = await entry.tx.execute(
+            update(proposals)
+            .where(proposals.c.incident_id == incident.id, proposals.c.attempt == incident.attempt)
+            .values(values)
         )
-        await entry.tx.execute(
-            insert(proposals).values(
-                incident_id=incident.id,
-                attempt=incident.attempt,
-                at=stamp(entry.now),
-                decision=dump(found.decision),
-                notes="\n".join(found.notes),
-            )
-        )
+        if again.rowcount == 0:
+            key = {"incident_id": incident.id, "attempt": incident.attempt}
+            await entry.tx.execute(insert(proposals).values(**key, **values))
 
     def _step(self, entry: Entry, decision: Decision) -> Step:
         match decision:

@@ -10,12 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Select, and_, delete, insert, or_, select, update
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import Row, Select, and_, delete, insert, or_, select, update
 
 from tiphys.policies.model import Incident, Instant
+from tiphys.service.audit import Audit
 from tiphys.service.database import Database, Transaction, stamp
 from tiphys.service.errors import LeaseLostError
+from tiphys.service.records import AuditEvent
 from tiphys.service.tables import incidents, leases
+
+PARKED = "9999-12-31T00:00:00.000000Z"
+"""Due at the end of time: what nobody can work on as it is."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class Leases:
 
     def __init__(self, database: Database, seconds: float) -> None:
         self._database = database
+        self._audit = Audit(database)
         self._term = timedelta(seconds=seconds)
         self.holder = f"tiphys-{secrets.token_hex(4)}"
 
@@ -50,13 +60,34 @@ class Leases:
         async with self._database.transaction() as tx:
             await self._database.lock(tx, "incidents")
             for row in (await tx.execute(query)).all():
+                incident = await self._read(tx, row)
+                if incident is None:
+                    continue
                 lease = Lease(row.id, (row.token or 0) + 1)
                 await self._take(tx, lease, shared, fresh=row.token is None)
                 await tx.execute(
                     update(incidents).where(incidents.c.id == row.id).values(due_at=stamp(again))
                 )
-                claimed.append((Incident.model_validate_json(row.body), lease))
+                claimed.append((incident, lease))
         return claimed
+
+    async def _read(self, tx: Transaction, row: Row[str, str, int]) -> Incident | None:
+        """Read an incident; one that cannot be read is parked, or nobody could claim any other."""
+        try:
+            return Incident.model_validate_json(row.body)
+        except ValidationError as error:
+            why = str(error.errors()[0]["msg"])
+        log.error("an incident cannot be read and is parked", incident=row.id, why=why)
+        await self._audit.append(
+            tx, AuditEvent.INCIDENT_PARKED, actor="tiphys", incident_id=row.id, body={"reason": why}
+        )
+        await tx.execute(update(incidents).where(incidents.c.id == row.id).values(due_at=PARKED))
+        return None
+
+    async def parked(self, tx: Transaction) -> list[str]:
+        """Give the incidents that could not be read; news of their alerts tries them again."""
+        query = select(incidents.c.id).where(incidents.c.due_at == PARKED)
+        return list((await tx.execute(query.order_by(incidents.c.id))).scalars())
 
     async def _take(self, tx: Transaction, lease: Lease, now: Instant, *, fresh: bool) -> None:
         values = {

@@ -14,7 +14,7 @@ from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Incident, Instant
 from tiphys.service.audit import Audit
 from tiphys.service.database import Database, Transaction
-from tiphys.service.errors import LeaseLostError
+from tiphys.service.errors import LeaseLostError, TiphysError
 from tiphys.service.incidents import Incidents, Step
 from tiphys.service.leases import Lease, Leases
 from tiphys.service.records import AuditEvent
@@ -88,6 +88,12 @@ class Ledger:
         async with self.database.transaction() as tx:
             fresh = await self.incidents.get(tx, incident_id, lock=True)
             yield Entry(tx, fresh, self.clock(), self.audit, self.incidents)
+
+    async def check_parked(self) -> None:
+        """Raise an error that names the incidents which cannot be read, where there are any."""
+        async with self.database.reading() as tx:
+            if parked := await self.leases.parked(tx):
+                raise TiphysError(f"cannot be read: {', '.join(parked)}")
 
     async def escalate(self, job: Job, reason: str) -> None:
         """Hand the incident to a human, whatever stage it is in."""

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 from pydantic import ValidationError
 
-from tiphys.service import commands
+from tiphys.service import commands, setup_commands
 from tiphys.service.errors import TiphysError, UsageError
 
 app = typer.Typer(
@@ -28,6 +28,8 @@ app.command()(commands.release)
 app.command()(commands.stop)
 app.command()(commands.resume)
 app.command()(commands.catalogue)
+app.command()(setup_commands.migrate)
+app.command()(setup_commands.keygen)
 
 
 @app.command()
@@ -36,12 +38,15 @@ def serve(
     port: Annotated[Optional[int], typer.Option(help="TCP port; 0 takes a free one.")] = None,
     data_dir: Annotated[Optional[Path], typer.Option(help="Where everything is kept.")] = None,
     policy: Annotated[Optional[Path], typer.Option(help="The policy file.")] = None,
+    role: Annotated[
+        Optional[str], typer.Option(help="gateway, agents, launcher, several by comma, or all.")
+    ] = None,
 ) -> None:
-    """Run every role in this process."""
+    """Run the service: every role in this process, or only some."""
     from tiphys.service.serve import run
     from tiphys.service.settings import Settings
 
-    given = {"host": host, "port": port, "data_dir": data_dir, "policy": policy}
+    given = {"host": host, "port": port, "data_dir": data_dir, "policy": policy, "roles": role}
     run(Settings(**{name: value for name, value in given.items() if value is not None}))  # type: ignore[arg-type]
 
 

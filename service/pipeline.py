@@ -1,4 +1,4 @@
-"""Claims due incidents and hands each to the stage of its state; the wiring is one literal in app.
+"""Claims due incidents and hands each to the stage of its state; each role wires its own stages.
 
 Invariants: an incident is worked on under a lease that is renewed while its stage runs; a stage
 that breaks hands its incident to a human instead of hiding it.
@@ -50,14 +50,26 @@ class Pace:
 class Pipeline:
     """Runs until cancelled."""
 
-    def __init__(self, ledger: Ledger, stages: Mapping[State, Stage], pace: Pace) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        stages: Mapping[State, Stage],
+        pace: Pace,
+        woken: asyncio.Event | None = None,
+    ) -> None:
+        """Work on incidents in these states alone; `woken` is set by others who leave work."""
         self._ledger = ledger
         self._stages = dict(stages)
         self._pace = pace
-        self._awake = asyncio.Event()
+        self._awake = woken or asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.healthy = False
+        self.trouble = "no work has been looked for yet"
+        """What kept the last look at the database from succeeding; empty when nothing did."""
+
+    @property
+    def healthy(self) -> bool:
         """Whether the last look at the database succeeded."""
+        return not self.trouble
 
     def wake(self) -> None:
         """Look for due work now instead of at the next poll."""
@@ -87,9 +99,9 @@ class Pipeline:
             claimed = await self._ledger.leases.claim_due(
                 states, now, limit=free, again=now + self._pace.poll
             )
-            self.healthy = True
+            self.trouble = ""
         except Exception as error:  # the loop must outlive a database that is away for a while
-            self.healthy = False
+            self.trouble = f"cannot claim work: {type(error).__name__}"
             log.error("cannot claim work", error=str(error))
             return
         for incident, lease in claimed:

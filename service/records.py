@@ -34,6 +34,7 @@ class AuditEvent(StrEnum):
     EVIDENCE_GATHERED = "evidence_gathered"
     INCIDENT_MOVED = "incident_moved"
     INCIDENT_OPENED = "incident_opened"
+    INCIDENT_PARKED = "incident_parked"
     JUDGED = "judged"
     LAUNCH_INTENDED = "launch_intended"
     PAGED = "paged"

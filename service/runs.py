@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tiphys.policies.model import (
@@ -219,16 +219,16 @@ class Runs:
         self, tx: Transaction, run: StoredRun, target: Target, *, reason: str, now: Instant
     ) -> None:
         """Keep every later action away from the target and from what owns it."""
-        await tx.execute(delete(freezes).where(freezes.c.target_uid == run.owner_uid))
-        await tx.execute(
-            insert(freezes).values(
-                target_uid=run.owner_uid,
-                incident_id=run.incident_id,
-                target=str(target),
-                reason=reason,
-                at=stamp(now),
-            )
-        )
+        uid = run.owner_uid
+        values = {
+            "incident_id": run.incident_id,
+            "target": str(target),
+            "reason": reason,
+            "at": stamp(now),
+        }
+        known = await tx.execute(update(freezes).where(freezes.c.target_uid == uid).values(values))
+        if known.rowcount == 0:
+            await tx.execute(insert(freezes).values(target_uid=uid, **values))
 
 
 @dataclass(frozen=True)

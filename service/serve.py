@@ -1,4 +1,4 @@
-"""`tiphys serve`: one process, every role; takes the data directory, listens, and stops cleanly."""
+"""`tiphys serve`: one process of some roles; takes the data directory, listens, stops cleanly."""
 
 import asyncio
 import contextlib
@@ -16,6 +16,7 @@ import uvicorn
 from tiphys.service.client import ADDRESS_FILE
 from tiphys.service.database import DirectoryLock
 from tiphys.service.errors import BadInputError
+from tiphys.service.roles import Role
 from tiphys.service.settings import Settings
 
 log = structlog.get_logger()
@@ -24,7 +25,10 @@ log = structlog.get_logger()
 def run(settings: Settings) -> None:
     """Serve until told to stop; raises `UsageError` for what the user can mend."""
     configure_logging(as_json=settings.log_json)
-    if not settings.on_loopback and not (settings.webhook_token and settings.api_token):
+    if settings.lacking:
+        raise BadInputError(settings.lacking)
+    tokens = settings.webhook_token and settings.api_token
+    if Role.GATEWAY in settings.roles and not settings.on_loopback and not tokens:
         raise BadInputError(
             f"listening on {settings.host} needs TIPHYS_WEBHOOK_TOKEN and TIPHYS_API_TOKEN"
         )
@@ -78,7 +82,7 @@ async def _serve(settings: Settings) -> None:
         await service.start()
         url = f"http://{_netloc(listener)}"
         address.write_text(json.dumps({"url": url, "pid": os.getpid()}))
-        log.info("serving", url=url, data_dir=str(settings.data_dir))
+        log.info("serving", url=url, roles=[*settings.roles], data_dir=str(settings.data_dir))
         await server.serve([listener])
     finally:
         address.unlink(missing_ok=True)
@@ -111,22 +115,29 @@ def _netloc(listener: socket.socket) -> str:
 
 
 def configure_logging(*, as_json: bool) -> None:
-    """Write structured logs to standard error, from level info up."""
+    """Write structured logs to standard error, from level info up; libraries' warnings too."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
     renderer = (
         structlog.processors.JSONRenderer()
         if as_json
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])

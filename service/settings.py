@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tiphys.service.roles import ALL, Role, parse_roles
+
 
 class Settings(BaseSettings):
     """One frozen object, made where the process starts and handed down."""
@@ -19,6 +21,9 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
+    roles: Annotated[tuple[Role, ...], NoDecode] = ALL
+    """What this process does: `all`, or roles separated by commas; fewer than all share their work
+    with others through PostgreSQL and an external NATS."""
     data_dir: Path = Path(".tiphys")
     """Where the embedded database, broker and keys live; one `serve` at a time."""
     host: str = "127.0.0.1"
@@ -34,6 +39,8 @@ class Settings(BaseSettings):
     """Name of the cluster this installation manages, as in the alerts' `cluster` label."""
     kubeconfig: Path | None = None
     """The agents' read-only credentials; default: the pod's own ServiceAccount."""
+    launcher_key: Path | None = None
+    """The key that signs launches; default: `launcher.key` in `data_dir`, made where absent."""
     launcher_kubeconfig: Path | None = None
     """Credentials that may create Workflows in `actions_namespace` and nothing else."""
     gateway_kubeconfig: Path | None = None
@@ -59,7 +66,9 @@ class Settings(BaseSettings):
     stream_replicas: int = Field(default=1, ge=1, le=5)
     """Copies of the stream when NATS is clustered."""
     database_url: str | None = None
-    """SQLAlchemy URL of a PostgreSQL; default: SQLite in `data_dir`."""
+    """URL of a PostgreSQL, with this role's user; default: SQLite in `data_dir`."""
+    db_users: Annotated[dict[Role, str], NoDecode] = {role: f"tiphys_{role}" for role in Role}
+    """For `tiphys migrate`: each role's database user, as in `gateway=NAME,agents=NAME`."""
 
     policy: Path | None = None
     """Policy file; default: the built-in one, which only suggests."""
@@ -89,9 +98,49 @@ class Settings(BaseSettings):
     @field_validator("alertmanager_urls", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        return _words(value) if isinstance(value, str) else value
+
+    @field_validator("roles", mode="before")
+    @classmethod
+    def _roles(cls, value: object) -> object:
+        return parse_roles(_words(value)) if isinstance(value, str) else value
+
+    @field_validator("db_users", mode="before")
+    @classmethod
+    def _users(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [word.partition("=") for word in _words(value)]
+        return {role: f"tiphys_{role}" for role in Role} | {r: name for r, _, name in pairs}
+
+    @field_validator("database_url", mode="after")
+    @classmethod
+    def _driver(cls, value: str | None) -> str | None:
+        """Name the driver that we bring, where the URL names none."""
+        scheme, mark, rest = (value or "").partition("://")
+        bare = scheme in {"postgres", "postgresql"}
+        return f"postgresql+psycopg{mark}{rest}" if bare else value
+
+    @property
+    def external_database(self) -> bool:
+        """Whether other processes can reach our database."""
+        return self.database_url is not None and not self.database_url.startswith("sqlite")
+
+    @property
+    def names_db_users(self) -> bool:
+        """Whether somebody chose the database users' names, who then expects them to exist."""
+        return "db_users" in self.model_fields_set
+
+    @property
+    def lacking(self) -> str:
+        """What fewer roles than all lack to reach the others; empty when nothing."""
+        if set(self.roles) == set(Role):
+            return ""
+        wants = [] if self.external_database else ["TIPHYS_DATABASE_URL with a PostgreSQL"]
+        if self.nats_url is None and set(self.roles) != {Role.LAUNCHER}:
+            wants.append("TIPHYS_NATS_URL")
+        names = " and ".join(self.roles)
+        return f"{names} without the other roles needs {' and '.join(wants)}" if wants else ""
 
     @property
     def on_loopback(self) -> bool:
@@ -102,3 +151,7 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

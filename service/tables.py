@@ -175,6 +175,16 @@ runs = Table(
     Index("runs_namespace", "cluster", "namespace", "intended_at"),
 )
 
+run_stops = Table(
+    "run_stops",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("by", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", String, nullable=False),
+)
+"""What people want stopped; the launcher, which alone can, reads it."""
+
 freezes = Table(
     "freezes",
     metadata,

@@ -1,5 +1,6 @@
 """The tour names files that exist, and every stage of the pipeline is on it."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -14,13 +15,22 @@ def test_every_file_on_the_tour_exists() -> None:
 
 
 def test_every_stage_and_agent_is_on_the_tour() -> None:
-    app = (ROOT / "service" / "app.py").read_text()
-    stages = re.search(r"def _pipeline.*?def _office", app, re.DOTALL)
-    assert stages
-    classes = {name for name in re.findall(r"\b([A-Z][a-z]+)\(", stages[0]) if name != "Pipeline"}
-    files = {f"service/{name.lower()}.py" for name in classes if name not in {"State", "Alert"}}
-    assert len(files) >= 4
-    assert files <= NAMED | {"service/paging.py"}
+    stages: set[str] = set()
+    for role in ("agents", "launcher"):
+        wiring = ast.parse((ROOT / "service" / f"role_{role}.py").read_text())
+        made = {n.module: n.names for n in ast.walk(wiring) if isinstance(n, ast.ImportFrom)}
+        called = {
+            node.func.id
+            for node in ast.walk(wiring)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        for module, names in made.items():
+            used = {alias.name for alias in names} & called
+            path = ROOT / f"{(module or '').removeprefix('tiphys.').replace('.', '/')}.py"
+            if used and path.is_file() and "async def run(self, job: Job)" in path.read_text():
+                stages.add(str(path.relative_to(ROOT)))
+    assert len(stages) == 6, stages
+    assert stages <= NAMED
     assert {"agents/on_call.py", "agents/analysis.py", "agents/kubectl.py"} <= NAMED
 
 

@@ -44,6 +44,8 @@ class Desk:
     url: str
     checks: dict[str, Callable[[], Awaitable[None]]]
     pipeline: Pipeline
+    health: health.Health
+    crashed: list[str]
 
     async def get(self, path: str, **query: Any) -> Any:
         answer = await self.http.get(path, params=query)
@@ -69,7 +71,7 @@ async def desk_of(bench: Any, *, token: str = "", stop: Any = None) -> AsyncGene
         approvals=bench.approvals,
         audit=bench.audit,
         holds=Holds(bench.database, bench.audit),
-        pipeline=pipeline,
+        wake=pipeline.wake,
         stop=stop,
         token=SecretStr(token) if token else None,
     )
@@ -77,6 +79,7 @@ async def desk_of(bench: Any, *, token: str = "", stop: Any = None) -> AsyncGene
     checks: dict[str, Callable[[], Awaitable[None]]] = {
         "broker": _well, "database": bench.database.ping,
     }  # fmt: skip
+    crashed: list[str] = []
     registry = CollectorRegistry()
     Counter("tiphys_things", "Things.", registry=registry).inc()
 
@@ -84,9 +87,10 @@ async def desk_of(bench: Any, *, token: str = "", stop: Any = None) -> AsyncGene
         await checks[name]()
 
     asked = {name: (lambda name=name: ask(name)) for name in checks}
-    health.install_health(app, health.Health(asked), registry)
+    well = health.Health(asked, crashed=lambda: ", ".join(crashed))
+    health.install_health(app, well, registry)
     async with serving(app) as url, httpx2.AsyncClient(base_url=url, trust_env=False) as http:
-        yield Desk(http, url, checks, pipeline)
+        yield Desk(http, url, checks, pipeline, well, crashed)
 
 
 @pytest_asyncio.fixture
@@ -396,7 +400,7 @@ async def test_answers_are_as_described(bench: Any, desk: Desk) -> None:
 
 
 async def test_ready_says_what_is_missing_and_alive_does_not_care(desk: Desk) -> None:
-    assert await desk.get("/readyz") == {"ready": True, "missing": {}}
+    assert await desk.get("/readyz") == {"ready": True, "missing": {}, "degraded": {}}
 
     async def away() -> None:
         raise BrokerUnavailableError("not connected")
@@ -407,6 +411,23 @@ async def test_ready_says_what_is_missing_and_alive_does_not_care(desk: Desk) ->
     missing = answer.json()["missing"]
     assert missing == {"broker": "The broker did not acknowledge in time: not connected"}
     assert (await desk.http.get("/healthz")).text == "ok\n"
+
+
+async def test_what_is_only_shown_does_not_keep_posts_away(desk: Desk) -> None:
+    async def parked() -> None:
+        raise BrokerUnavailableError("inc-1")
+
+    desk.health.show("incidents", parked)
+    desk.health.show("broker", parked)  # it is needed, and it is well
+    answer = await desk.http.get("/readyz")
+    assert answer.status_code == 200
+    assert list(answer.json()["degraded"]) == ["incidents"]
+
+
+async def test_a_task_that_has_ended_is_death(desk: Desk) -> None:
+    desk.crashed.append("intake")
+    answer = await desk.http.get("/healthz")
+    assert (answer.status_code, answer.text) == (503, "ended: intake\n")
 
 
 async def test_a_dependency_that_does_not_answer_is_missing(desk: Desk) -> None:

@@ -1,0 +1,54 @@
+"""Wires the gateway: the webhook, the API and the stop switch; it reads no cluster, no metrics."""
+
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from tiphys.service import api
+from tiphys.service.approvals import Approvals
+from tiphys.service.errors import ArgoUnavailableError
+from tiphys.service.holds import Holds
+from tiphys.service.kubernetes_api import connect
+from tiphys.service.process import Process
+from tiphys.service.stop_switch import StopSwitch
+from tiphys.service.views import Views
+from tiphys.service.webhook import Webhook, WebhookMetrics
+
+
+async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
+    """Give the API, and the webhook, which is routed past its framework."""
+    app = FastAPI(
+        title="Tiphys",
+        version="0.1.0",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
+    settings, ledger = process.settings, process.ledger
+    own = await process.enter(connect(settings.gateway_kubeconfig))
+    stop = StopSwitch(own, settings.stop_namespace)
+    validity = timedelta(seconds=process.policy.approval.expiry_seconds)
+    bus = await process.bus()
+
+    async def kubernetes() -> None:
+        if await stop.read() is None:
+            raise ArgoUnavailableError("the stop switch cannot be read")
+
+    process.health.show("stop switch", kubernetes)
+    process.health.show("database", ledger.database.ping)
+    api.install(
+        app,
+        api.Office(
+            views=Views(
+                ledger.database, ledger.audit, ledger.incidents, process.cases, process.runs
+            ),
+            ledger=ledger,
+            approvals=Approvals(ledger, process.runs, validity),
+            audit=ledger.audit,
+            holds=Holds(ledger.database, ledger.audit),
+            wake=process.wake,
+            stop=stop,
+            token=settings.api_token,
+        ),
+    )
+    return app, Webhook(settings, bus, WebhookMetrics())
