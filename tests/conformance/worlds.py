@@ -1,0 +1,147 @@
+"""A cluster to ask: the simulated one and a real one behind the same few handles."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from kubernetes.aio import client
+from wire import Wire, place
+
+from tiphys.service.kubernetes_api import connect
+
+Json = dict[str, Any]
+T = TypeVar("T")
+OPTED_IN = {"tiphys.io/heal": "enabled"}
+PATIENCE = 150.0
+"""Seconds that anything may take before a test gives up; far more than it does take."""
+
+
+@dataclass
+class World(ABC):
+    """One cluster with Argo in it, and an administrator's rights."""
+
+    folder: Path
+    """For kubeconfigs."""
+    wire: Wire
+    actions: str
+    """The namespace whose Workflows Argo runs."""
+    plain_image: str
+    """An image with a shell and Python."""
+    step_image: str
+    key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    """The launcher's, as far as the templates that tests publish are concerned."""
+    poll: float = 0.1
+    """Seconds between two looks."""
+    real: bool = False
+    spaces: list[str] = field(default_factory=list[str])
+
+    # --- what differs ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def token(self, namespace: str, account: str) -> str:
+        """Give a new token of a ServiceAccount, which exists."""
+
+    @abstractmethod
+    def kill_controller(self) -> None:
+        """Kill Argo's controller; another starts at once."""
+
+    @abstractmethod
+    def controller_down(self) -> contextlib.AbstractContextManager[None]:
+        """Have no controller of Argo's while inside."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+    # --- what does not --------------------------------------------------------------------------
+
+    def namespace(self, prefix: str = "conformance") -> str:
+        """Make a namespace of the test's own, opted in; it goes with the world."""
+        name = f"{prefix}-{secrets.token_hex(4)}"
+        self.wire.create(
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": name, "labels": OPTED_IN},
+            }
+        )
+        self.spaces.append(name)
+        return name
+
+    def install(self, *objects: Json) -> None:
+        """Create each object, or leave the one that is there."""
+        for obj in objects:
+            path = place(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace", ""))
+            answer = self.wire.ask("POST", path, obj)
+            assert answer.status in {201, 409}, f"{obj['kind']}: {answer.status} {answer.message}"
+
+    def identity(self, namespace: str, account: str, *rules: Json) -> Wire:
+        """Give the wire of a ServiceAccount that may do exactly this in its namespace."""
+        named = {"name": account, "namespace": namespace}
+        version, subject = "rbac.authorization.k8s.io/v1", {"kind": "ServiceAccount", **named}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account}
+        self.install(
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": named},
+            {"apiVersion": version, "kind": "Role", "metadata": named, "rules": [*rules]},
+            {
+                "apiVersion": version,
+                "kind": "RoleBinding",
+                "metadata": named,
+                "roleRef": role,
+                "subjects": [subject],
+            },
+        )
+        return self.bearer(self.token(namespace, account))
+
+    def bearer(self, token: str) -> Wire:
+        """Give the wire of whoever bears this token."""
+        return self.wire.as_bearer(token, self.folder / f"{secrets.token_hex(6)}.kubeconfig")
+
+    def ask(
+        self, question: Callable[[client.ApiClient], Awaitable[T]], wire: Wire | None = None
+    ) -> T:
+        """Ask with the service's own client, as whose wire it is."""
+
+        async def work() -> T:
+            async with asyncio.timeout(PATIENCE), connect((wire or self.wire).kubeconfig) as api:
+                return await question(api)
+
+        return asyncio.run(work())
+
+    def until(
+        self,
+        what: str,
+        look: Callable[[], T],
+        good: Callable[[T], Any] = bool,
+        seconds: float = PATIENCE,
+    ) -> T:
+        """Look until it is good; else fail and say what was seen last."""
+        end = time.monotonic() + seconds
+        while True:
+            seen = look()
+            if good(seen):
+                return seen
+            if time.monotonic() > end:
+                raise AssertionError(f"not within {seconds:g} s: {what}; last seen: {seen!s:.2000}")
+            time.sleep(self.poll)
+
+
+def rule(group: str, resource: str, *verbs: str) -> Json:
+    """Write one rule of a Role."""
+    return {"apiGroups": [group], "resources": [resource], "verbs": [*verbs]}
+
+
+@contextlib.contextmanager
+def closing(world: World) -> Generator[World]:
+    """Close the world in the end."""
+    try:
+        yield world
+    finally:
+        world.close()
