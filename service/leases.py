@@ -6,6 +6,7 @@ database's clock, so that replicas whose clocks differ do not rob each other.
 """
 
 import secrets
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -42,7 +43,8 @@ class Leases:
         self._database = database
         self._audit = Audit(database)
         self._term = timedelta(seconds=seconds)
-        self.holder = f"tiphys-{secrets.token_hex(4)}"
+        # The host's name is the pod's: people can see who works on what.
+        self.holder = f"{socket.gethostname()}-{secrets.token_hex(4)}"
 
     async def claim_due(
         self, states: list[str], now: Instant, limit: int, again: Instant

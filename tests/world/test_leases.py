@@ -1,6 +1,7 @@
 """Leases: one holder at a time, a dead one's work is taken over, an old one counts for nothing."""
 
 import asyncio
+import socket
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,6 +36,12 @@ async def test_what_is_held_cannot_be_claimed(bench: Any) -> None:
     assert await bench.replica().claim(incident.id) is None
     await pass_time(bench, TERM - 1)
     assert await bench.replica().claim(incident.id) is None
+
+
+async def test_the_holder_says_which_host_it_is_on_and_is_no_other_replica(bench: Any) -> None:
+    holders = {bench.ledger.leases.holder, bench.replica().ledger.leases.holder}
+    assert len(holders) == 2
+    assert all(holder.startswith(f"{socket.gethostname()}-") for holder in holders)
 
 
 async def test_a_killed_holders_incident_is_taken_over_after_the_lease(bench: Any) -> None:
