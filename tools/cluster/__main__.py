@@ -3,10 +3,12 @@
 import argparse
 import fcntl
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from tools.cluster import builds
+from tools.cluster import builds, images, status
+from tools.cluster.dockerfiles import image
 from tools.cluster.down import take_down
 from tools.cluster.paths import Cache
 from tools.cluster.report import Trouble, complain, say
@@ -26,25 +28,64 @@ def alone(cache: Cache) -> Generator[None]:
         yield
 
 
-def main() -> int:
-    """Run one command; 1 with a sentence when it cannot."""
+def _up(cache: Cache, given: argparse.Namespace) -> None:
+    up(cache, with_project=not given.without_project)
+
+
+def _down(cache: Cache, _given: argparse.Namespace) -> None:
+    say("stopped and removed" if take_down(cache) else "nothing was running")
+
+
+def _build(cache: Cache, given: argparse.Namespace) -> None:
+    for name, path in builds.ensure(cache, given.names or builds.PROGRAMS).items():
+        print(f"{name}\t{path}")
+
+
+def _image(cache: Cache, given: argparse.Namespace) -> None:
+    archive = image(cache, given.name, given.context, given.dockerfile, given.base)
+    if images.is_answering(cache):
+        images.import_one(cache, archive)
+    print(archive)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.cluster", description=__doc__)
-    parser.add_argument("command", choices=("up", "down", "build"))
-    parser.add_argument("names", nargs="*")
-    chosen = parser.parse_args()
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("up", help="build what is missing and start the cluster")
+    command.add_argument(
+        "--without-project", action="store_true", help="leave the project's own images out"
+    )
+    command.set_defaults(work=_up)
+    command = commands.add_parser("down", help="stop it and leave nothing but the cache")
+    command.set_defaults(work=_down)
+    command = commands.add_parser("build", help="build programs and print where they are")
+    command.add_argument("names", nargs="*", metavar="NAME", choices=[*builds.PROGRAMS, []])
+    command.set_defaults(work=_build)
+    command = commands.add_parser("image", help="build an image and give it to the cluster")
+    command.add_argument("name", help="as docker.io/tiphys/service:dev")
+    command.add_argument("context", type=Path)
+    command.add_argument("dockerfile", type=Path)
+    command.add_argument("--base", type=Path, help="archive of the image that ARG BASE names")
+    command.set_defaults(work=_image)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 1 with a sentence when it cannot."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     cache = Cache.default()
+    if words == ["status"]:
+        return status.show(cache)
+    given = _parser().parse_args(words)
     try:
         with alone(cache):
-            if chosen.command == "up":
-                up(cache)
-            elif chosen.command == "down":
-                say("stopped and removed" if take_down(cache) else "nothing was running")
-            else:
-                for name, path in builds.ensure(cache, chosen.names or builds.PROGRAMS).items():
-                    print(f"{name}\t{path}")
+            given.work(cache, given)
     except Trouble as trouble:
         complain(f"cluster: {trouble}")
         return 1
+    except KeyboardInterrupt:
+        complain("cluster: interrupted; `python -m tools.cluster down` removes what was started")
+        return 130
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Argo Workflows as the documentation asks users to install it: its CRDs, its rights, its controller.
+"""Argo Workflows as the documentation asks users to install it.
 
 Invariant: the controller holds rights in `tiphys-actions` and its own namespace, none beyond.
 """
@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from tools.cluster.builds import argo_source
+from tools.cluster.control_plane import Api
 from tools.cluster.images import ARGO_CONTROLLER, ARGO_EXECUTOR
 from tools.cluster.paths import Cache
 
@@ -21,7 +22,21 @@ _GROUP = "argoproj.io"
 _READ = ["get", "list", "watch"]
 _WRITE = ["create", "update", "patch", "delete"]
 
+_KINDS = 8
 Manifest = dict[str, Any]
+
+
+def is_served(api: Api) -> bool:
+    """Tell whether every CRD is established."""
+    found = api.read(f"/apis/{_GROUP}/v1alpha1")
+    kinds = {r["kind"] for r in found["resources"]} if found else set[str]()
+    return len(kinds) >= _KINDS
+
+
+def is_ready(api: Api) -> bool:
+    """Tell whether the controller's pod is ready."""
+    found = api.read(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{CONTROLLER}")
+    return bool(found and found.get("status", {}).get("readyReplicas"))
 
 
 def crd_files(cache: Cache) -> list[Path]:
@@ -120,7 +135,7 @@ def settings() -> Manifest:
 
 
 def controller() -> Manifest:
-    """One controller: a second one would panic on its metrics port, and a lease only slows tests."""
+    """One controller, as a Deployment: deleting its pod is how a test kills it."""
     environment = {
         "LEADER_ELECTION_DISABLE": "true",
         "EXPRESSION_TEMPLATES": "false",

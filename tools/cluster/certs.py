@@ -54,10 +54,12 @@ class Certificates:
     def _issue(self, name: str, subject: str, extensions: Sequence[str]) -> None:
         added = [part for text in extensions for part in ("-addext", text)]
         run(
-            ["openssl", "req", "-x509", *_CURVE, "-days", DAYS, "-subj", subject]
-            + ["-CA", str(self.crt("ca")), "-CAkey", str(self.key("ca"))]
-            + ["-keyout", str(self.key(name)), "-out", str(self.crt(name))]
-            + ["-addext", "basicConstraints=critical,CA:FALSE", *added]
+            [
+                *("openssl", "req", "-x509", *_CURVE, "-days", DAYS, "-subj", subject),
+                *("-CA", self.crt("ca"), "-CAkey", self.key("ca")),
+                *("-keyout", self.key(name), "-out", self.crt(name)),
+                *("-addext", "basicConstraints=critical,CA:FALSE", *added),
+            ]
         )
 
     def make(self) -> None:
@@ -65,9 +67,11 @@ class Certificates:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         run(
-            ["openssl", "req", "-x509", *_CURVE, "-days", DAYS, "-subj", "/CN=tiphys-test-ca"]
-            + ["-keyout", self.key("ca"), "-out", self.crt("ca")]
-            + ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+            [
+                *("openssl", "req", "-x509", *_CURVE, "-days", DAYS),
+                *("-subj", "/CN=tiphys-test-ca", "-addext", "keyUsage=critical,keyCertSign"),
+                *("-keyout", self.key("ca"), "-out", self.crt("ca")),
+            ]
         )
         for name, (user, group) in CLIENTS.items():
             subject = f"/O={group}/CN={user}" if group else f"/CN={user}"

@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from tools.cluster import network
@@ -11,6 +12,7 @@ from tools.cluster.paths import Cache
 from tools.cluster.processes import stop_all
 from tools.cluster.report import Trouble
 
+POSTGRES_PREFIX = "tiphys-test-postgres-"
 _DETACH = 2
 _CGROUPS = Path("/sys/fs/cgroup")
 # No flag of the kubelet, the controller manager or containerd 1.6 moves these.
@@ -27,7 +29,7 @@ def mounts_under(folder: Path) -> list[str]:
     return found[::-1]
 
 
-def _unmount(folder: Path) -> int:
+def unmount(folder: Path) -> int:
     """Detach every mount below the folder; a busy one goes when its last user does."""
     libc = ctypes.CDLL(None, use_errno=True)
     count = 0
@@ -48,10 +50,8 @@ def _container_ids(run: Path) -> list[str]:
 def _shim_sockets(run: Path) -> list[Path]:
     """The shims' sockets lie outside their state, under /run/containerd."""
     tasks = run / "containerd/state/io.containerd.runtime.v2.task/k8s.io"
-    found: list[Path] = []
-    for address in tasks.glob("*/address"):
-        found.append(Path(address.read_text().strip().removeprefix("unix://")))
-    return found
+    addresses = [path.read_text().strip() for path in tasks.glob("*/address")]
+    return [Path(address.removeprefix("unix://")) for address in addresses]
 
 
 def _remove_cgroups(ids: list[str]) -> None:
@@ -80,6 +80,8 @@ def _remove_strays(run: Path, ids: list[str]) -> None:
     for link in Path("/var/log/containers").glob("*.log"):
         if link.is_symlink() and str(link.readlink()).startswith(str(run)):
             link.unlink()
+    for data in Path(tempfile.gettempdir()).glob(f"{POSTGRES_PREFIX}*"):
+        shutil.rmtree(data, ignore_errors=True)
     noted = run / "absent.json"
     if noted.exists():
         for path in json.loads(noted.read_text()):
@@ -91,7 +93,7 @@ def take_down(cache: Cache) -> bool:
     run = cache.run
     ids, sockets = _container_ids(run), _shim_sockets(run)
     stopped = stop_all(run)
-    unmounted = _unmount(run)
+    unmounted = unmount(run)
     _remove_cgroups(ids)
     for path in sockets:
         path.unlink(missing_ok=True)

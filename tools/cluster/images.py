@@ -5,8 +5,10 @@ nothing and a changed one never runs yesterday's image.
 """
 
 import hashlib
+import json
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +17,7 @@ from tools.cluster.archives import Scratch, pack, pack_scratch
 from tools.cluster.node import PAUSE_IMAGE, ctr
 from tools.cluster.paths import ARGO, Cache
 from tools.cluster.processes import run
-from tools.cluster.report import step
+from tools.cluster.report import Trouble, step
 
 ARGO_EXECUTOR = f"docker.io/tiphys/argoexec:{ARGO}"
 ARGO_CONTROLLER = f"docker.io/tiphys/workflow-controller:{ARGO}"
@@ -86,8 +88,10 @@ def test_base(cache: Cache) -> Path:
             (root / name).mkdir(parents=True, exist_ok=True)
         layer = Path(scratch) / "layer.tar"
         run(
-            ["tar", "--create", "--file", layer, "--directory", root, "--numeric-owner"]
-            + ["--sort=name", "--mtime=@0", "--one-file-system", "."]
+            [
+                *("tar", "--create", "--file", layer, "--directory", root, "--numeric-owner"),
+                *("--sort=name", "--mtime=@0", "--one-file-system", "."),
+            ]
         )
         config = {
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
@@ -110,9 +114,16 @@ def import_one(cache: Cache, archive: Path) -> None:
         import_all(cache, [archive])
 
 
-def imported(cache: Cache) -> set[str]:
-    """Return the references that containerd knows."""
-    listed = subprocess.run(
-        ctr(cache, "images", "list", "-q"), check=False, capture_output=True, text=True
-    )
-    return set(listed.stdout.split())
+def is_answering(cache: Cache) -> bool:
+    """Tell whether containerd runs."""
+    asked = subprocess.run(ctr(cache, "version"), check=False, capture_output=True, timeout=10)
+    return asked.returncode == 0
+
+
+def reference_of(archive: Path) -> str:
+    """Return the reference under which an archive was packed."""
+    with tarfile.open(archive) as packed:
+        manifest = packed.extractfile("manifest.json")
+        if manifest is None:
+            raise Trouble(f"{archive} is not an image archive")
+        return json.load(manifest)[0]["RepoTags"][0]

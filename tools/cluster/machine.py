@@ -3,9 +3,18 @@
 import os
 import platform
 import shutil
+import socket
 from pathlib import Path
 
 from tools.cluster.builds import go_command
+from tools.cluster.paths import (
+    API_PORT,
+    DNS_PORT,
+    DNS_READY_PORT,
+    ETCD_PEER_PORT,
+    ETCD_PORT,
+    NODE_PORTS,
+)
 from tools.cluster.processes import run
 from tools.cluster.report import Trouble, say
 
@@ -60,3 +69,19 @@ def check() -> None:
     run(["env", "DEBIAN_FRONTEND=noninteractive", *command], seconds=900)
     if still := missing():
         raise Trouble(f"still missing after apt-get: {', '.join(still)}")
+
+
+def check_ports() -> None:
+    """Trouble when another program holds a port that the cluster needs."""
+    wanted = {
+        **dict.fromkeys((ETCD_PORT, ETCD_PEER_PORT, DNS_READY_PORT), "127.0.0.1"),
+        **dict.fromkeys((API_PORT, DNS_PORT, *NODE_PORTS), "0.0.0.0"),
+    }
+    for port, address in wanted.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as taken:
+                who = f"`ss -ltnp 'sport = :{port}'` says which"
+                raise Trouble(f"another program listens on port {port}; {who}") from taken

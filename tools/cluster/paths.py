@@ -26,6 +26,8 @@ API_PORT = 6443
 ETCD_PORT, ETCD_PEER_PORT = 12379, 12380
 DNS_PORT = 10053
 DNS_READY_PORT = 18181
+# kubelet, kube-proxy's two, controller manager, scheduler.
+NODE_PORTS = (10250, 10249, 10256, 10257, 10259)
 
 
 @dataclass(frozen=True)

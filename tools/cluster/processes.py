@@ -171,13 +171,36 @@ def marked(run_folder: Path) -> set[int]:
     return found
 
 
+def _ask_databases(run_folder: Path, seconds: float = 5) -> set[int]:
+    """Ask PostgreSQL to end: killed, it leaves its shared memory behind. Return who was asked."""
+    asked: set[int] = set()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        databases = {pid for pid in marked(run_folder) if _name(pid) == "postgres"}
+        if not databases:
+            break
+        for pid in databases - asked:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+        asked |= databases
+        time.sleep(POLL_SECONDS)
+    return asked
+
+
+def _name(pid: int) -> str:
+    try:
+        return (PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def stop_all(run_folder: Path, seconds: float = 20) -> int:
     """SIGKILL whatever bears the mark until nothing does; return how many there were.
 
     A graceful API server would keep its port for a minute, so none is asked first.
     """
+    seen = _ask_databases(run_folder)
     deadline = time.monotonic() + seconds
-    seen: set[int] = set()
     while left := marked(run_folder):
         seen |= left
         for pid in left:

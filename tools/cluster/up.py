@@ -8,21 +8,27 @@ from typing import Any
 
 import yaml
 
-from tools.cluster import argo, builds, control_plane, dns, images, machine, network, node
+from tools.cluster import argo, builds, control_plane, dns, images, machine, network, node, project
 from tools.cluster.certs import Certificates
 from tools.cluster.down import note_absent, take_down
 from tools.cluster.paths import NODE_IP, Cache
 from tools.cluster.processes import Daemon, is_alive, run, wait_for
 from tools.cluster.report import Trouble, say, step
+from tools.cluster.target import KUBECONFIG
+
+
+def read_state(cache: Cache) -> dict[str, Any] | None:
+    """Return what the last finished `up` wrote down."""
+    try:
+        return json.loads(cache.state.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def is_running(cache: Cache) -> bool:
     """Tell whether every process lives and the node is Ready."""
-    try:
-        state = json.loads(cache.state.read_text())
-    except (OSError, ValueError):
-        return False
-    if not all(map(is_alive, state["pids"].values())):
+    state = read_state(cache)
+    if state is None or not all(map(is_alive, state["pids"].values())):
         return False
     api = control_plane.Api(Certificates(cache.run / "pki"))
     return api.ready() and node.is_ready(api)
@@ -53,7 +59,7 @@ class _Aside(threading.Thread):
 
 
 def _prepare(cache: Cache) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Have every binary and image: name -> path, reference -> archive."""
+    """Have every binary (name -> path) and the cluster's images (reference -> archive)."""
     base = _Aside(lambda: images.test_base(cache))
     bins = builds.ensure(cache, builds.PROGRAMS)
     archives = images.scratch_images(cache, bins)
@@ -62,91 +68,131 @@ def _prepare(cache: Cache) -> tuple[dict[str, Path], dict[str, Path]]:
     return bins, archives
 
 
-def apply(cache: Cache, bins: Mapping[str, Path], text: str, *files: Path) -> None:
+def apply(
+    cache: Cache, bins: Mapping[str, Path], manifests: list[dict[str, Any]], *files: Path
+) -> None:
     """Server-side apply, as the administrator."""
     named = [part for path in files for part in ("-f", str(path))]
     run(
-        [bins["kubectl"], f"--kubeconfig={cache.kubeconfig}"]
-        + [f"--cache-dir={cache.run / 'kubectl-cache'}", "apply", "--server-side"]
-        + ["--force-conflicts", "--field-manager=tiphys-test-cluster", *named]
-        + (["-f", "-"] if text else []),
-        stdin=text or None,
+        [
+            *(bins["kubectl"], f"--kubeconfig={cache.kubeconfig}"),
+            *(f"--cache-dir={cache.run / 'kubectl-cache'}", "apply", "--server-side"),
+            *("--force-conflicts", "--field-manager=tiphys-test-cluster", *named, "-f", "-"),
+        ],
+        stdin=yaml.safe_dump_all(manifests),
         seconds=120,
     )
 
 
-def _documents(manifests: list[dict[str, Any]]) -> str:
-    return yaml.safe_dump_all(manifests)
+class _Start:
+    """One start of everything, in its order."""
+
+    def __init__(self, cache: Cache, bins: dict[str, Path], certificates: Certificates) -> None:
+        self.cache = cache
+        self.bins = bins
+        self.certificates = certificates
+        self.api = control_plane.Api(certificates)
+        self.daemons: dict[str, Daemon] = {}
+
+    def _started(self, *daemons: Daemon) -> Daemon:
+        self.daemons |= {daemon.name: daemon for daemon in daemons}
+        return daemons[0]
+
+    def run(self, archives: Mapping[str, Path], extra: Mapping[str, Path]) -> None:
+        """Start all parts; `extra` images may arrive last."""
+        with step("etcd and API server ready"):
+            self._started(control_plane.start_etcd(self.cache, self.bins))
+            parts = (self.cache, self.bins, self.certificates)
+            server = self._started(control_plane.start_apiserver(*parts))
+            runtime = _Aside(lambda: self._runtime(archives))
+            wait_for("/readyz of the API server", self.api.ready, server, 120)
+        self._started(*control_plane.start_controllers(*parts))
+        self._started(node.start_kube_proxy(*parts))
+        with step("cluster objects and Argo's CRDs applied"):
+            apply(self.cache, self.bins, dns.manifests(), *argo.crd_files(self.cache))
+        self._started(dns.start_coredns(*parts))
+        runtime.finish(300)
+        late = _Aside(lambda: self._import(extra))
+        kubelet = self._started(node.start_kubelet(*parts))
+        with step("Argo Workflows applied"):
+            served = "the API of Argo's objects"
+            wait_for(served, lambda: argo.is_served(self.api), server, 60)
+            apply(self.cache, self.bins, argo.manifests())
+        with step("node, CoreDNS and Argo's controller ready"):
+            wait_for("a Ready node", lambda: node.is_ready(self.api), kubelet, 120)
+            wait_for("CoreDNS", dns.is_ready, self.daemons["coredns"])
+            wait_for("Argo's controller", lambda: argo.is_ready(self.api), kubelet, 120)
+        late.finish(600)
+
+    def _runtime(self, archives: Mapping[str, Path]) -> None:
+        with step("containerd ready, its images imported"):
+            self._started(node.start_containerd(self.cache))
+            images.import_all(self.cache, archives.values())
+
+    def _import(self, extra: Mapping[str, Path]) -> None:
+        if extra:
+            with step("the project's images imported"):
+                images.import_all(self.cache, extra.values())
 
 
-def _start(cache: Cache, bins: dict[str, Path], archives: dict[str, Path]) -> dict[str, Daemon]:
-    """Start all parts; return them by name."""
-    certificates = Certificates(cache.run / "pki")
-    with step("network, certificates"):
-        network.bring_up(cache)
-        certificates.make()
-        certificates.kubeconfig("admin", cache.kubeconfig)
-    api = control_plane.Api(certificates)
-    daemons: dict[str, Daemon] = {}
-
-    def node_parts() -> None:
-        with step("containerd, images imported"):
-            daemons["containerd"] = node.start_containerd(cache)
-            images.import_all(cache, archives.values())
-
-    with step("etcd and API server ready"):
-        daemons["etcd"] = control_plane.start_etcd(cache, bins)
-        server = control_plane.start_apiserver(cache, bins, certificates)
-        aside = _Aside(node_parts)
-        daemons[server.name] = server
-        wait_for("/readyz of the API server", api.ready, server, 120)
-    for daemon in control_plane.start_controllers(cache, bins, certificates):
-        daemons[daemon.name] = daemon
-    daemons["kube-proxy"] = node.start_kube_proxy(cache, bins, certificates)
-    with step("cluster objects and Argo's CRDs applied"):
-        apply(cache, bins, _documents(dns.manifests()), *argo.crd_files(cache))
-    daemons["coredns"] = dns.start_coredns(cache, bins, certificates)
-    aside.finish(300)
-    daemons["kubelet"] = node.start_kubelet(cache, bins, certificates)
-    with step("Argo Workflows applied"):
-        apply(cache, bins, _documents(argo.manifests()))
-    with step("node Ready"):
-        wait_for("a Ready node", lambda: node.is_ready(api), daemons["kubelet"], 120)
-    with step("CoreDNS ready"):
-        wait_for("CoreDNS", dns.is_ready, daemons["coredns"])
-    with step("Argo's controller ready"):
-        wait_for("Argo's controller", lambda: _argo_ready(api), daemons["kubelet"], 120)
-    return daemons
+def _write(cache: Cache, state: dict[str, Any]) -> None:
+    partial = cache.state.with_suffix(".partial")
+    partial.write_text(json.dumps(state, indent=1) + "\n")
+    partial.rename(cache.state)
 
 
-def _argo_ready(api: control_plane.Api) -> bool:
-    path = f"/apis/apps/v1/namespaces/{argo.NAMESPACE}/deployments/{argo.CONTROLLER}"
-    found = api.read(path)
-    return bool(found and found.get("status", {}).get("readyReplicas"))
+def _refresh(cache: Cache) -> None:
+    """Give the running cluster the project's images when their sources have changed."""
+    state = read_state(cache)
+    if state is None:
+        raise Trouble("the cluster is not running")
+    archives = project.ensure(cache)
+    changed = {r: p for r, p in archives.items() if state["archives"].get(r) != p.name}
+    if not changed:
+        return
+    for archive in changed.values():
+        images.import_one(cache, archive)
+    state["images"] |= {_short_name(reference): reference for reference in changed}
+    state["archives"] |= {reference: path.name for reference, path in changed.items()}
+    _write(cache, state)
 
 
-def up(cache: Cache) -> None:
+def _short_name(reference: str) -> str:
+    return reference.rpartition("/")[2].partition(":")[0]
+
+
+def up(cache: Cache, *, with_project: bool = True) -> None:
     """Build what is missing and start; a running cluster is left alone, a broken one replaced."""
     if is_running(cache):
-        say(f"running already: export TIPHYS_TEST_KUBECONFIG={cache.kubeconfig}")
+        if with_project:
+            _refresh(cache)
+        say(f"running: export {KUBECONFIG}={cache.kubeconfig}")
         return
     machine.check()
     bins, archives = _prepare(cache)
+    extra = project.ensure(cache) if with_project else {}
     if take_down(cache):
         say("removed what an earlier start had left")
+    machine.check_ports()
     cache.run.mkdir(parents=True)
     cache.run.chmod(0o711)
     note_absent(cache.run)
-    daemons = _start(cache, bins, archives)
+    with step("network, certificates"):
+        network.bring_up(cache)
+        certificates = Certificates(cache.run / "pki")
+        certificates.make()
+        certificates.kubeconfig("admin", cache.kubeconfig)
+    start = _Start(cache, bins, certificates)
+    start.run(archives, extra)
+    references = [images.TEST_BASE, *extra]
     state = {
         "kubeconfig": str(cache.kubeconfig),
         "node_ip": NODE_IP,
         "bin": {name: str(path) for name, path in bins.items()},
-        "images": {"test-base": images.TEST_BASE},
+        "images": {_short_name(reference): reference for reference in references},
         "argo_executor_image": images.ARGO_EXECUTOR,
-        "pids": {name: daemon.pid for name, daemon in daemons.items()},
+        "pids": {name: daemon.pid for name, daemon in start.daemons.items()},
+        "archives": {reference: path.name for reference, path in (archives | extra).items()},
     }
-    partial = cache.state.with_suffix(".partial")
-    partial.write_text(json.dumps(state, indent=1) + "\n")
-    partial.rename(cache.state)
-    say(f"the cluster is up: {cache.kubeconfig}")
+    _write(cache, state)
+    say(f"up: export {KUBECONFIG}={cache.kubeconfig}")
