@@ -10,10 +10,10 @@ PACKAGES := agents policies sandbox service workflow_templates
 LINKS := $(addprefix .links/tiphys/,$(PACKAGES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt golden chart lock images clean
+.PHONY: help demo test check bench fmt golden chart lock images cluster-up cluster-down clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # The locked dependencies, every one with its hash; pip does it alone where uv has no build.
 .venv/.ready: requirements.lock pyproject.toml
@@ -45,6 +45,12 @@ check: .venv/.ready $(LINKS) ## ruff, pyright strict, import layers, size limits
 	@$(BIN)/pyright --warnings
 	@$(BIN)/lint-imports --no-timings 2>/dev/null || $(BIN)/lint-imports
 	@$(BIN)/python tools/size_limits.py
+
+cluster-up: .venv/.ready ## start a real Kubernetes with Argo Workflows here (as root; docs/cluster.md)
+	@$(BIN)/python -m tools.cluster up
+
+cluster-down: .venv/.ready ## stop it and leave nothing but its cache
+	@$(BIN)/python -m tools.cluster down
 
 bench: .venv/.ready ## ratios against a baseline of the same run
 	@$(BIN)/python -m pytest --version >/dev/null && for b in bench/[a-z]*.py; do echo "== $$b"; $(BIN)/python $$b; done
