@@ -10,7 +10,7 @@ PACKAGES := agents policies sandbox service workflow_templates
 LINKS := $(addprefix .links/tiphys/,$(PACKAGES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt golden chart lock images cluster-up cluster-down clean
+.PHONY: help demo test check bench fmt golden chart lock images cluster-up cluster-test cluster-down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,12 @@ check: .venv/.ready $(LINKS) ## ruff, pyright strict, import layers, size limits
 
 cluster-up: .venv/.ready ## start a real Kubernetes with Argo Workflows here (as root; docs/cluster.md)
 	@$(BIN)/python -m tools.cluster up
+
+cluster-test: cluster-up ## conformance, attacks, the chart and whole incidents on that cluster
+	@$(BIN)/pytest -q tests/conformance -m cluster
+	@$(BIN)/pytest -q tests/cluster/attacks
+	@$(BIN)/pytest -q tests/chart
+	@$(BIN)/pytest -q tests/cluster --ignore=tests/cluster/attacks
 
 cluster-down: .venv/.ready ## stop it and leave nothing but its cache
 	@$(BIN)/python -m tools.cluster down
