@@ -10,6 +10,7 @@ metadata:
     {{- include "tiphys.labels" $root | nindent 4 }}
     app.kubernetes.io/component: {{ $role }}
   annotations:
+    kubectl.kubernetes.io/default-container: {{ $role }}
     checksum/settings: {{ include "tiphys.settings" $root | sha256sum }}
 spec:
   serviceAccountName: {{ include "tiphys.account" . }}
