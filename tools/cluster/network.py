@@ -92,18 +92,27 @@ def _remove_links() -> None:
 
 
 def _remove_rules(family: str) -> None:
-    """Delete our own rules, and kube-proxy's chains with the jumps to them."""
     for table in ("nat", "filter", "mangle"):
         listed = subprocess.run(
             [f"{family}-save", "-t", table], check=False, capture_output=True, text=True
-        ).stdout.splitlines()
-        chains = [line[1:].split()[0] for line in listed if line.startswith(":KUBE-")]
-        orders: list[str] = []
-        for line in listed:
-            ours = COMMENT in line or " -j KUBE-" in line
-            if line.startswith("-A ") and ours and not line.startswith("-A KUBE-"):
-                orders.append("-D " + line[3:])
-        orders += [f"-F {chain}" for chain in chains] + [f"-X {chain}" for chain in chains]
-        if orders:
+        ).stdout
+        if orders := removal_of(listed.splitlines()):
             text = "\n".join([f"*{table}", *orders, "COMMIT", ""])
             run([f"{family}-restore", "--noflush", "-w", "10"], stdin=text)
+
+
+def removal_of(listed: list[str]) -> list[str]:
+    """Return what deletes our own rules, kube-proxy's chains and the jumps to them; no other.
+
+    `listed` is what iptables-save prints of one table.
+    """
+    chains = [line[1:].split()[0] for line in listed if line.startswith(":KUBE-")]
+    rules = [
+        line
+        for line in listed
+        if line.startswith("-A ")
+        and not line.startswith("-A KUBE-")
+        and (COMMENT in line or " -j KUBE-" in line)
+    ]
+    deleted = [f"-D {rule.removeprefix('-A ')}" for rule in rules]
+    return deleted + [f"-F {chain}" for chain in chains] + [f"-X {chain}" for chain in chains]
