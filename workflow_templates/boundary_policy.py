@@ -15,6 +15,7 @@ from tiphys.policies.model import Json
 
 Manifest = dict[str, Json]
 _ADMISSION = "admissionregistration.k8s.io/v1"
+_HELM = "helm.sh/resource-policy"
 ALL = ("CREATE", "UPDATE", "DELETE", "CONNECT")
 WRITES = ("CREATE", "UPDATE", "DELETE")
 OPT_IN = "tiphys.io/heal"
@@ -91,6 +92,8 @@ class Policy:
     excludes: tuple[Match, ...] = ()
     parameters: Manifest | None = None
     """The binding's `paramRef`, of a ConfigMap."""
+    stays: bool = False
+    """Helm leaves it when the release goes; see docs/boundary.md on why the stop has to stay."""
 
     def manifests(self, prefix: str) -> list[Manifest]:
         """Give the policy and its binding."""
@@ -112,10 +115,14 @@ class Policy:
         if self.namespace:
             selector: Json = {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}
             bound["matchResources"] = {"namespaceSelector": selector}
-        return [
+        found = [
             _manifest("ValidatingAdmissionPolicy", name, spec),
             _manifest("ValidatingAdmissionPolicyBinding", name, bound),
         ]
+        if self.stays:
+            for one in found:
+                one["metadata"] = {**_metadata(name), "annotations": {_HELM: "keep"}}
+        return found
 
 
 def text(value: str) -> str:
@@ -184,5 +191,8 @@ def _validation(rule: Rule) -> Json:
 
 
 def _manifest(kind: str, name: str, spec: Manifest) -> Manifest:
-    metadata: Json = {"name": name, "labels": {"app.kubernetes.io/part-of": "tiphys"}}
-    return {"apiVersion": _ADMISSION, "kind": kind, "metadata": metadata, "spec": spec}
+    return {"apiVersion": _ADMISSION, "kind": kind, "metadata": _metadata(name), "spec": spec}
+
+
+def _metadata(name: str) -> Manifest:
+    return {"name": name, "labels": {"app.kubernetes.io/part-of": "tiphys"}}

@@ -26,6 +26,10 @@ LONGEST_PLAN = 16_384
 """Characters of the plan's parameter."""
 LONGEST_VALIDITY = "15m"
 _TOKEN = "^[A-Za-z0-9]([A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?$"  # noqa: S105  a plain word
+_MOMENT = (
+    "^2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    "T([01][0-9]|2[0-3])(:[0-5][0-9]){2}([.][0-9]{1,9})?Z$"
+)
 ARGO = "argoproj.io"
 
 
@@ -107,9 +111,11 @@ _SPEC_RULES = (
         "parameter values are plain words: no templates, quotes, blanks or shell characters",
     ),
     Rule(
-        f"""size(variables.notAfter) == 1 && timestamp(variables.notAfter[0]) > variables.born
-            && timestamp(variables.notAfter[0]) - variables.born
-            <= duration('{LONGEST_VALIDITY}')""",
+        # A moment that is none would be refused as well, but as an error that says nothing.
+        f"""size(variables.notAfter) == 1 && variables.notAfter[0].matches('{_MOMENT}')
+            && timestamp(variables.notAfter[0]) > variables.born
+            && timestamp(variables.notAfter[0]) <= variables.born
+            + duration('{LONGEST_VALIDITY}')""",
         "the plan has expired or is valid for too long",
     ),
 )
@@ -202,9 +208,15 @@ def deleted(settings: BoundarySettings) -> Policy:
 
 
 def stopped(settings: BoundarySettings) -> Policy:
-    """Refuse every new Workflow while a stop ConfigMap exists, whatever its label's value."""
+    """Refuse every new Workflow while a stop ConfigMap exists, whatever its label's value.
+
+    It stays when a release goes: an API server that once had no binding with ConfigMaps as its
+    parameters never looks at ConfigMaps again (kubernetes/kubernetes#130887), and a later
+    installation's stop would stop nothing.
+    """
     return Policy(
         name="stop",
+        stays=True,
         matches=(Match(ARGO, ("workflows",), ("CREATE",)),),
         namespace=settings.actions_namespace,
         parameters={

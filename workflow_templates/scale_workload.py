@@ -75,11 +75,6 @@ class ScaleWorkload(Action):
                     || request.options.fieldManager == variables.run + '.undone'""",
                 f"at most {_MOST} replicas, unless put back",
             ),
-            Guard(
-                scale,
-                "has(object.metadata.resourceVersion) && object.metadata.resourceVersion != ''",
-                "only the workload that was read is scaled",
-            ),
         )
     )
     reversible = True
