@@ -22,6 +22,7 @@ CLIENTS = {
     "kubelet": (f"system:node:{NODE}", "system:nodes"),
     "kube-proxy": ("system:kube-proxy", ""),
     "coredns": ("tiphys-test-dns", ""),
+    "front-proxy": ("tiphys-test-front-proxy", ""),
     "apiserver-kubelet": ("tiphys-test-apiserver", "system:masters"),
 }
 _API_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")

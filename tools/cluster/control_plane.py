@@ -34,7 +34,7 @@ class Api:
     def get(self, path: str) -> tuple[int, bytes]:
         """Return status and body; 0 when nobody answers."""
         try:
-            with urllib.request.urlopen(f"{API}{path}", context=self._context, timeout=5) as reply:
+            with urllib.request.urlopen(f"{API}{path}", context=self._context, timeout=10) as reply:
                 return reply.status, reply.read()
         except urllib.error.HTTPError as refused:
             return refused.code, refused.read()
@@ -104,6 +104,13 @@ def start_apiserver(cache: Cache, bins: Binaries, certificates: Certificates) ->
             f"--client-ca-file={certificates.crt('ca')}",
             f"--tls-cert-file={certificates.crt('apiserver')}",
             f"--tls-private-key-file={certificates.key('apiserver')}",
+            f"--requestheader-client-ca-file={certificates.crt('ca')}",
+            "--requestheader-allowed-names=tiphys-test-front-proxy",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={certificates.crt('front-proxy')}",
+            f"--proxy-client-key-file={certificates.key('front-proxy')}",
             f"--kubelet-certificate-authority={certificates.crt('ca')}",
             f"--kubelet-client-certificate={certificates.crt('apiserver-kubelet')}",
             f"--kubelet-client-key={certificates.key('apiserver-kubelet')}",

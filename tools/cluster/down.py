@@ -1,22 +1,26 @@
 """Takes the cluster down, whole or half, and leaves nothing: no process, mount, link or rule."""
 
+import contextlib
 import ctypes
 import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from tools.cluster import network
 from tools.cluster.paths import Cache
-from tools.cluster.processes import stop_all
+from tools.cluster.processes import POLL_SECONDS, stop_all
 from tools.cluster.report import Trouble
 
 POSTGRES_PREFIX = "tiphys-test-postgres-"
 _DETACH = 2
 _CGROUPS = Path("/sys/fs/cgroup")
 # No flag of the kubelet, the controller manager or containerd 1.6 moves these.
-_STRAYS = tuple(map(Path, ("/var/lib/kubelet", "/var/log/containers", "/run/containerd")))
+_STRAYS = tuple(
+    map(Path, ("/var/lib/kubelet", "/var/log/containers", "/run/containerd", "/var/lib/cni"))
+)
 
 
 def mounts_under(folder: Path) -> list[str]:
@@ -54,17 +58,28 @@ def _shim_sockets(run: Path) -> list[Path]:
     return [Path(address.removeprefix("unix://")) for address in addresses]
 
 
-def _remove_cgroups(ids: list[str]) -> None:
+def _remove_cgroups(ids: list[str], seconds: float = 20) -> None:
+    """Remove the containers' control groups; one is busy until its dead are reaped."""
+    deadline = time.monotonic() + seconds
     for name in ids:
-        for pattern in (f"k8s.io/{name}", f"*/k8s.io/{name}"):
-            for group in _CGROUPS.glob(pattern):
-                for inner in sorted(group.rglob("*"), reverse=True):
-                    if inner.is_dir():
-                        inner.rmdir()
-                group.rmdir()
+        for group in (*_CGROUPS.glob(f"k8s.io/{name}"), *_CGROUPS.glob(f"*/k8s.io/{name}")):
+            inner = sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True)
+            for folder in (*inner, group):
+                _remove_folder(folder, deadline)
     for parent in (*_CGROUPS.glob("k8s.io"), *_CGROUPS.glob("*/k8s.io")):
-        if not any(p.is_dir() for p in parent.iterdir()):
+        # Another containerd may have its containers beside ours.
+        with contextlib.suppress(OSError):
             parent.rmdir()
+
+
+def _remove_folder(folder: Path, deadline: float) -> None:
+    while folder.exists():
+        try:
+            folder.rmdir()
+        except OSError as busy:
+            if time.monotonic() > deadline:
+                raise Trouble(f"{folder} does not go: {busy}") from busy
+            time.sleep(POLL_SECONDS)
 
 
 def note_absent(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,22 @@ def read_state(cache: Cache) -> dict[str, Any] | None:
         return None
 
 
-def is_running(cache: Cache) -> bool:
-    """Tell whether every process lives and the node is Ready."""
+def is_running(cache: Cache, seconds: float = 90) -> bool:
+    """Tell whether every process lives and the node is Ready.
+
+    A cluster whose processes all live is given time to answer: a busy machine is not a broken one,
+    and replacing it would take away what its users have in it.
+    """
     state = read_state(cache)
     if state is None or not all(map(is_alive, state["pids"].values())):
         return False
     api = control_plane.Api(Certificates(cache.run / "pki"))
-    return api.ready() and node.is_ready(api)
+    deadline = time.monotonic() + seconds
+    while not (api.ready() and node.is_ready(api)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 class _Aside(threading.Thread):
