@@ -22,7 +22,7 @@ from tiphys.sandbox.argo_terms import (
     substitute,
 )
 from tiphys.sandbox.step_pods import (
-    FINALIZER,
+    DEADLINE,
     SIGNAL_ANNOTATION,
     TEMPLATE_ANNOTATION,
     WORKFLOW_LABEL,
@@ -32,6 +32,10 @@ from tiphys.sandbox.store import ApiError, Store
 
 CONTROLLER = "system:serviceaccount:tiphys-argo:argo"
 MANAGER = "workflow-controller"
+_TOO_LATE = "Step exceeded its deadline"
+_PHASES = {0: "Succeeded", 64: "Error"}
+"""A container's phase by its exit code; 64 is the executor's own."""
+_POD_FIELDS = ("nodeSelector", "tolerations", "volumes")
 NODE_NAME_ANNOTATION = "workflows.argoproj.io/node-name"
 
 Json = dict[str, Any]
@@ -54,6 +58,8 @@ class WorkflowPass:
         self._status: Json = workflow["status"]
         self._nodes: Json = self._status.setdefault("nodes", {})
         self._stop_message: str | None = None
+        self._deadline: datetime | None = None
+        """When the running part of the Workflow must have ended."""
         self.wake_at: datetime | None = None
         """When time alone changes something."""
 
@@ -77,7 +83,7 @@ class WorkflowPass:
             return False
         final = main
         if self._spec.get("onExit") and shutdown != "Terminate":
-            self._stop_message = None
+            self._stop_message = self._deadline = None
             scope |= {"workflow.status": main["phase"], **self._global_outputs()}
             done = self._run(f"{self._name}.onExit", self._spec["onExit"], arguments, scope)
             if done["phase"] not in COMPLETED:
@@ -95,11 +101,11 @@ class WorkflowPass:
 
     def _why_stop(self, shutdown: str) -> str | None:
         if shutdown:
-            return f"Stopped with strategy '{shutdown}'"
+            return f"workflow shutdown with strategy:  {shutdown}"
         limit = seconds(self._spec.get("activeDeadlineSeconds"))
-        return (
-            "Step exceeded its deadline" if self._over(self._status["startedAt"], limit) else None
-        )
+        if limit is not None:
+            self._deadline = instant(self._status["startedAt"]) + timedelta(seconds=limit)
+        return _TOO_LATE if self._over(self._status["startedAt"], limit) else None
 
     def _over(self, started: str, limit: float | None) -> bool:
         """Say whether a time limit has passed; else remember when to look again."""
@@ -169,7 +175,7 @@ class WorkflowPass:
                 return node
             bad = [member for member in members if member["phase"] in ("Failed", "Error")]
             if bad:
-                why = bad[0].get("message") or f"child '{bad[0]['id']}' failed"
+                why = f"child '{bad[0]['id']}' failed"
                 self._end(self._node(f"{name}[{index}]", "StepGroup"), "Failed", why)
                 return self._end(node, bad[0]["phase"], why)
             self._end(self._node(f"{name}[{index}]", "StepGroup"), "Succeeded")
@@ -220,16 +226,27 @@ class WorkflowPass:
     def _judge(self, node: Json, template: Json, pod: Json) -> Json:
         phase = pod.get("status", {}).get("phase", "Pending")
         late = self._over(node["startedAt"], seconds(template.get("timeout")))
-        stop = self._stop_message or ("Step exceeded its deadline" if late else None)
+        stop = self._stop_message or (_TOO_LATE if late else None)
         if phase not in ("Succeeded", "Failed"):
-            node["phase"] = phase
-            if stop:
-                self._annotate(pod, {SIGNAL_ANNOTATION: "terminate"})
-            return node
-        if phase == "Failed" and stop:
-            return self._end_pod(node, template, "Failed", stop)
-        message = pod["status"].get("message") or _failure(pod) if phase == "Failed" else ""
+            return self._await_end(node, template, pod, stop)
+        if phase == "Succeeded":
+            return self._end_pod(node, template, phase, "")
+        message = pod["status"].get("message") or _failure(pod) or stop or ""
         return self._end_pod(node, template, phase, message)
+
+    def _await_end(self, node: Json, template: Json, pod: Json, stop: str | None) -> Json:
+        """Note what a pod that has not ended is at, and end it when it is to be stopped."""
+        node["phase"] = pod.get("status", {}).get("phase", "Pending")
+        refused = [c for c in pod.get("status", {}).get("conditions") or [] if c.get("message")]
+        node.pop("message", None)
+        if node["phase"] == "Pending" and refused:
+            node["message"] = f"{refused[0]['reason']}: {refused[0]['message']}"
+        if stop and not pod["spec"].get("nodeName"):
+            self._store.delete("Pod", self._namespace, pod["metadata"]["name"])
+            return self._end_pod(node, template, "Failed", stop)
+        if stop and not (stop == _TOO_LATE and pod["spec"].get("activeDeadlineSeconds")):
+            self._annotate(pod, {SIGNAL_ANNOTATION: "terminate"})
+        return node
 
     def _end_pod(self, node: Json, template: Json, phase: str, message: str) -> Json:
         """End a pod's node and those of its containers; outputs are read only now."""
@@ -237,8 +254,7 @@ class WorkflowPass:
             child = self._nodes[key]
             if child["phase"] not in COMPLETED:
                 self._end(child, "Failed", message)
-        main = next((self._nodes[k] for k in node.get("children", [])[-1:]), node)
-        outputs: Json = dict(main.get("outputs", {}))
+        outputs: Json = dict(node.get("outputs", {}))
         found: list[Json] = []
         for item in template.get("outputs", {}).get("parameters", []):
             source = item.get("valueFrom", {})
@@ -265,25 +281,29 @@ class WorkflowPass:
         reported: list[Json] = pod.get("status", {}).get("containerStatuses", [])
         statuses: Json = {status["name"]: status["state"] for status in reported}
         listed = template.get("containerSet", {}).get("containers", [])
-        if not listed and (state := statuses.get("main", {}).get("terminated")):
+        if state := statuses.get("main", {}).get("terminated"):
+            # A pod has one exit code, of its `main`; the nodes of its containers have none.
             node["outputs"] = {"exitCode": str(state["exitCode"])}
         node["children"] = []
         for container in listed:
-            child = self._node(f"{node['name']}.{container['name']}", "Container")
+            name = container["name"]
+            child = self._node(f"{node['name']}.{name}", "Container", template["name"])
             node["children"].append(child["id"])
-            state = statuses.get(container["name"], {})
+            state = statuses.get(name, {})
             if "terminated" not in state:
                 # A pod that was made again starts its containers from the beginning.
                 child.pop("finishedAt", None)
-                child.pop("outputs", None)
                 child["phase"] = "Running" if "running" in state else "Pending"
                 continue
             ended = state["terminated"]
             child |= {"startedAt": ended["startedAt"], "finishedAt": ended["finishedAt"]}
-            child["outputs"] = {"exitCode": str(ended["exitCode"])}
-            child["phase"] = "Succeeded" if ended["exitCode"] == 0 else "Failed"
+            child["phase"] = _PHASES.get(ended["exitCode"], "Failed")
             if text := _told(ended):
-                child["message"] = text
+                child["message"] = f"{name}: {text}"
+        if pod.get("status", {}).get("reason") == DEADLINE:
+            # Nobody was there any more to tell how its containers had ended.
+            for key in node["children"]:
+                self._end(self._nodes[key], "Failed", "Pod Failed whilst container running")
 
     def _find_pod(self, name: str) -> Json | None:
         return self._store.find("Pod", self._namespace, name)
@@ -302,13 +322,19 @@ class WorkflowPass:
             "serviceAccountName": template.get("serviceAccountName")
             or self._spec.get("serviceAccountName", "default"),
             "restartPolicy": "Never",
-            "containers": [
-                {k: v for k, v in item.items() if k != "dependencies"} for item in containers
-            ],
+            "containers": [_on_node(template, item) for item in containers],
+            **{
+                key: given
+                for key in _POD_FIELDS
+                if (given := template.get(key, self._spec.get(key)))
+            },
         }
-        limit = seconds(template.get("activeDeadlineSeconds"))
-        if limit is not None:
-            spec["activeDeadlineSeconds"] = int(limit)
+        limits = [seconds(template.get("activeDeadlineSeconds"))]
+        if self._deadline is not None:
+            limits.append((self._deadline - datetime.now(UTC)).total_seconds())
+        known = [limit for limit in limits if limit is not None]
+        if known:
+            spec["activeDeadlineSeconds"] = max(1, round(min(known)))
         meta = self._wf["metadata"]
         pod: Json = {
             "apiVersion": "v1",
@@ -321,7 +347,6 @@ class WorkflowPass:
                     NODE_NAME_ANNOTATION: node["name"],
                     TEMPLATE_ANNOTATION: json.dumps(template),
                 },
-                "finalizers": [FINALIZER],
                 "ownerReferences": [
                     {
                         "apiVersion": "argoproj.io/v1alpha1",
@@ -342,6 +367,14 @@ class WorkflowPass:
             # A full quota leaves the node Pending for ever, as was seen live.
             node["message"] = error.message
             return None
+
+
+def _on_node(template: Json, container: Json) -> Json:
+    """Give a container as its pod has it."""
+    mounts: list[Json] = template.get("containerSet", {}).get("volumeMounts") or []
+    made = {key: value for key, value in container.items() if key != "dependencies"}
+    mounts = [*mounts, *(container.get("volumeMounts") or [])]
+    return {**made, "volumeMounts": mounts} if mounts else made
 
 
 def _told(terminated: Json) -> str:

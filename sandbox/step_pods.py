@@ -17,18 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from tiphys.sandbox.argo_terms import stamp
+from tiphys.sandbox.logs import Logs
 from tiphys.sandbox.rbac import Tokens
-from tiphys.sandbox.store import Store
+from tiphys.sandbox.scheduler import choose
+from tiphys.sandbox.store import ApiError, Store
 
 WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
 TEMPLATE_ANNOTATION = "workflows.argoproj.io/template"
 SIGNAL_ANNOTATION = "workflows.argoproj.io/execution"
 """Set by the controller on a pod whose processes are to end."""
-FINALIZER = "sandbox.tiphys.io/node"
-"""Makes an ordinary deletion graceful: the pod object goes when its processes have ended."""
 OUTPUT_FOLDER = "/tmp/tiphys"  # noqa: S108  a path inside the step's image, not of this machine
 STEP_COMMAND = "tiphys-step"
+DEADLINE = "DeadlineExceeded"
 GRACE_SECONDS = 2.0
+_NODE = "node"
+"""Where pods run in a cluster that has no Node objects."""
 MAX_MESSAGE = 4096
 """Bytes of a termination message, as the kubelet cuts it."""
 
@@ -51,9 +54,10 @@ class _Box:
     )
     task: "asyncio.Task[None] | None" = None
 
-    def folder(self, container: str) -> Path:
-        """Give the container's own output folder: nothing is shared unless it is mounted."""
-        return self.place / f"out-{container}"
+    def folder(self, container: Json) -> Path:
+        """Give the container's output folder: its own, unless a volume is mounted there."""
+        mounted = [mount["mountPath"] for mount in container.get("volumeMounts") or []]
+        return self.place / ("out" if OUTPUT_FOLDER in mounted else f"out-{container['name']}")
 
 
 class StepPods:
@@ -74,6 +78,10 @@ class StepPods:
         self._python_command = list(python_command)
         self._environment = dict(environment)
         self._directory = Path(tempfile.mkdtemp(prefix="pods-", dir=directory))
+        self.logs: Logs | None = None
+        """Where the steps' output goes; None: nowhere."""
+        self._room = asyncio.Event()
+        """Set when a pod that no node took may be tried again."""
         self._boxes: dict[str, _Box] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._unsubscribe: Callable[[], None] | None = store.subscribe(self._note)
@@ -91,9 +99,10 @@ class StepPods:
     def outcome(self, pod_uid: str, path: str) -> str | None:
         """Read an output file of the pod's `main` by its path in the image; None: not written."""
         box = self._boxes.get(pod_uid)
-        if box is None:
+        main = [c for c in box.pod["spec"]["containers"] if c["name"] == "main"] if box else []
+        if box is None or not main:
             return None
-        file = Path(path.replace(OUTPUT_FOLDER, str(box.folder("main"))))
+        file = Path(path.replace(OUTPUT_FOLDER, str(box.folder(main[0]))))
         return file.read_text() if file.is_file() else None
 
     def force_delete(self, workflow: str) -> None:
@@ -103,9 +112,7 @@ class StepPods:
             pod = self._store.find("Pod", meta["namespace"], meta["name"])
             if pod is None or meta["labels"][WORKFLOW_LABEL] != workflow:
                 continue
-            pod["metadata"]["finalizers"] = []
-            self._store.update(pod, manager="kubectl")
-            self._store.delete("Pod", meta["namespace"], meta["name"])
+            self._store.delete("Pod", meta["namespace"], meta["name"], grace=0)
 
     async def close(self) -> None:
         """Kill every process, wait for each, and leave no file behind; may be repeated."""
@@ -125,6 +132,8 @@ class StepPods:
     # --- what happens to pod objects ------------------------------------------------------------
 
     def _note(self, event: str, obj: Json) -> None:
+        if obj["kind"] == "Node" or (obj["kind"] == "Pod" and event == "DELETED"):
+            self._room.set()
         if obj["kind"] != "Pod" or WORKFLOW_LABEL not in obj["metadata"].get("labels", {}):
             return
         uid = obj["metadata"]["uid"]
@@ -151,7 +160,7 @@ class StepPods:
         account = box.place / "serviceaccount"
         account.mkdir(parents=True, mode=0o700)
         for container in spec["containers"]:
-            box.folder(container["name"]).mkdir()
+            box.folder(container).mkdir(exist_ok=True)
         (account / "token").write_text(token)
         (account / "namespace").write_text(meta["namespace"])
         return box
@@ -181,10 +190,8 @@ class StepPods:
         if not release:
             return
         meta = box.pod["metadata"]
-        pod = self._store.find("Pod", meta["namespace"], meta["name"])
-        if pod is not None and pod["metadata"]["uid"] == meta["uid"]:
-            pod["metadata"]["finalizers"] = []
-            self._store.update(pod, manager="kubelet")
+        with contextlib.suppress(ApiError):  # it may be gone, or be another of that name
+            self._store.delete("Pod", meta["namespace"], meta["name"], uid=meta["uid"], grace=0)
 
     @staticmethod
     def _signal(box: _Box, number: signal.Signals) -> None:
@@ -195,7 +202,27 @@ class StepPods:
 
     # --- running a pod --------------------------------------------------------------------------
 
+    async def _bind(self, box: _Box) -> bool:
+        """Wait for a node; False when the pod object went first."""
+        meta = box.pod["metadata"]
+        while True:
+            self._room.clear()
+            pod = self._store.find("Pod", meta["namespace"], meta["name"])
+            if pod is None or pod["metadata"]["uid"] != meta["uid"]:
+                return False
+            node, why = choose(self._store, pod) if self._store.list("Node") else (_NODE, "")
+            if node:
+                pod["spec"]["nodeName"] = node
+                self._store.update(pod, manager="kube-scheduler")
+                return True
+            refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+            pod["status"] = {"phase": "Pending", "conditions": [{**refused, "message": why}]}
+            self._store.update(pod, manager="kube-scheduler", subresource="status")
+            await self._room.wait()
+
     async def _run(self, box: _Box) -> None:
+        if not await self._bind(box):
+            return
         containers: list[Json] = box.pod["spec"]["containers"]
         needs = _dependencies(box.pod)
         loop = asyncio.get_running_loop()
@@ -208,7 +235,7 @@ class StepPods:
                 await asyncio.gather(*work)
         except TimeoutError:
             reason = {
-                "reason": "DeadlineExceeded",
+                "reason": DEADLINE,
                 "message": "Pod was active on the node longer than the specified deadline",
             }
         finally:
@@ -234,26 +261,39 @@ class StepPods:
                 return
         started = stamp()
         log = box.place / f"termination-{name}"
-        with (box.place / f"{name}.log").open("wb") as output:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *self._command(container),
-                    env=self._step_environment(box, container, log),
-                    cwd=box.place,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                self._ended(box, container, 64, f"failed to start command: {error}")
-                return
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command(container),
+                env=self._step_environment(box, container, log),
+                cwd=box.place,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._ended(box, container, 64, f"failed to start command: {error}")
+            return
         box.processes[name] = process
         box.statuses[name] = {"name": name, "state": {"running": {"startedAt": started}}}
         self._report(box, "Running")
-        code = await process.wait()
+        reading = asyncio.create_task(self._follow(box, name, process))
+        try:
+            code = await process.wait()
+        finally:
+            # A grandchild may hold the pipe open for ever.
+            await asyncio.wait([reading], timeout=0.2)
+            reading.cancel()
         message = log.read_bytes()[:MAX_MESSAGE].decode("utf-8", "replace") if log.exists() else ""
         self._ended(box, container, 128 - code if code < 0 else code, message, started)
+
+    async def _follow(self, box: _Box, container: str, process: asyncio.subprocess.Process) -> None:
+        """Take what a step prints, line by line."""
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            if self.logs is not None:
+                text = line.decode("utf-8", "replace").rstrip("\n")
+                self.logs.append(box.pod["metadata"]["uid"], container, text)
 
     def _ended(
         self, box: _Box, container: Json, code: int, message: str, started: str = ""
@@ -281,7 +321,7 @@ class StepPods:
     def _step_environment(self, box: _Box, container: Json, log: Path) -> dict[str, str]:
         ours = {k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("PYTHON")}
         given = {item["name"]: str(item.get("value", "")) for item in container.get("env", [])}
-        out = str(box.folder(container["name"]))
+        out = str(box.folder(container))
         return {
             **ours,
             **self._environment,
@@ -302,7 +342,7 @@ class StepPods:
             **pod.get("status", {}),
             "phase": phase,
             "conditions": [{"type": "Ready", "status": str(phase == "Running")}],
-            "containerStatuses": list(box.statuses.values()),
+            "containerStatuses": [box.statuses[name] for name in sorted(box.statuses)],
             **(reason or {}),
         }
         self._store.update(pod, manager="kubelet", subresource="status")

@@ -123,6 +123,7 @@ class World:
             (sys.executable, "-m", STEP_MODULE),
             directory=self.directory,
         )
+        self.argo.pods.logs = self.logs
         await self.resume_argo()
         self._run(self.alertmanager.run())
         self._run(self.prometheus.run(self.pace.scrape))

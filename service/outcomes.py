@@ -1,11 +1,13 @@
 """From a Workflow's status to what its steps said and how the run ended; pure.
 
-Source: Argo Workflows, `WorkflowStatus.nodes`. A containerSet's outputs stand on its pod's node and
-come from its container named `main`, which is therefore our verify step.
+Source: Argo Workflows, `WorkflowStatus.nodes`, as 4.0.2 was seen to write it (tests/data/argo). A
+containerSet's outputs and exit code stand on its pod's node and come from its container named
+`main`, which is therefore our verify step; the nodes of its containers carry a message alone.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -19,6 +21,9 @@ _CONTAINERS = {
     "rollback": StepName.ROLLBACK,
 }
 _ENDED = {"Succeeded", "Failed", "Error"}
+_MESSAGE = re.compile(
+    r"(?:[\w-]+: )?Error \(exit code (?P<code>\d+)\)(?:: (?P<words>.*))?", re.DOTALL
+)
 _BY_EXIT = {code: result for result, code in EXIT_CODES.items() if code}
 
 
@@ -72,8 +77,8 @@ def view(workflow: Object) -> RunView:
 def _read(workflow: Object) -> RunView:
     status = cast("dict[str, Any]", workflow.get("status") or {})
     nodes = cast("dict[str, dict[str, Any]]", status.get("nodes") or {})
-    verified = _verified(nodes.values())
-    steps = [_step(node, verified) for node in nodes.values() if _is_step(node)]
+    reports = dict(filter(None, map(_report, nodes.values())))
+    steps = [_view(step, node, reports) for node in nodes.values() if (step := _step(node))]
     order = list(StepName)
     return RunView(
         phase=str(status.get("phase") or "Pending"),
@@ -82,51 +87,82 @@ def _read(workflow: Object) -> RunView:
     )
 
 
-def _is_step(node: Mapping[str, Any]) -> bool:
-    name = node.get("displayName")
+def _step(node: Mapping[str, Any]) -> StepName | None:
     if node.get("type") == "Container":
-        return name in _CONTAINERS
-    return node.get("type") == "Pod" and node.get("templateName") == "rollback"
+        return _CONTAINERS.get(str(node.get("displayName")))
+    back = node.get("type") == "Pod" and node.get("templateName") == "rollback"
+    return StepName.ROLLBACK if back else None
 
 
-def _verified(nodes: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Give what verify reported, from the node of the pod that it ran in."""
-    pods = (n for n in nodes if n.get("type") == "Pod" and n.get("templateName") != "rollback")
-    return next((report for pod in pods if (report := _report(pod))), {})
-
-
-def _step(node: Mapping[str, Any], verified: Mapping[str, Any]) -> StepView:
-    container = node.get("type") == "Container"
-    name = str(node["displayName"]) if container else "rollback"
-    report = verified if name == "main" else {} if container else _report(node)
-    message = str(report.get("message") or node.get("message") or "")
+def _view(
+    step: StepName, node: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]
+) -> StepView:
+    report, told = reports.get(step, {}), _told(str(node.get("message") or ""))
     return StepView(
-        step=_CONTAINERS[name],
+        step=step,
         phase=str(node.get("phase") or ""),
-        result=_result(_CONTAINERS[name], node, report),
-        message=message,
+        result=_result(step, node, report, told),
+        message=str(report.get("message") or told.words),
         started_at=node.get("startedAt"),
         finished_at=node.get("finishedAt"),
     )
 
 
-def _report(node: Mapping[str, Any]) -> dict[str, Any]:
+def _report(node: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """Give the report that a pod's outputs hold, and whose it is.
+
+    The steps of one pod write to one file, so it is the last one's: verify's, or that of the step
+    after which no other came.
+    """
+    if node.get("type") != "Pod":
+        return None
     outputs = node.get("outputs") or {}
     for parameter in outputs.get("parameters") or []:
         if parameter.get("name") == "outcome":
             try:
-                found = json.loads(parameter.get("value") or "{}")
+                found: Any = json.loads(parameter.get("value") or "{}")
             except ValueError:
-                return {}
-            return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
-    return {}
+                return None
+            if not isinstance(found, dict):
+                return None
+            report = cast("dict[str, Any]", found)
+            step = str(report.get("step"))
+            # A pod speaks for its own steps alone.
+            ours = (step == StepName.ROLLBACK) is (node.get("templateName") == "rollback")
+            return (step, report) if ours else None
+    return None
 
 
-def _result(step: StepName, node: Mapping[str, Any], report: Mapping[str, Any]) -> Result | None:
-    said = report.get("result")
-    if said in set(Result):
-        return Result(said)
-    code = str((node.get("outputs") or {}).get("exitCode") or "")
+@dataclass(frozen=True)
+class _Told:
+    """What Argo's message about a container says."""
+
+    code: str
+    result: str
+    words: str
+
+
+def _told(message: str) -> _Told:
+    """Read `act: Error (exit code 3): refused: why`, which ends in the step's termination message.
+
+    A container that succeeds has no message; other messages are Argo's own.
+    """
+    match = _MESSAGE.match(message)
+    if match is None:
+        return _Told("", "", message)
+    result, _, words = (match["words"] or "").partition(": ")
+    if result not in set(Result):
+        return _Told(match["code"], "", match["words"] or message)
+    return _Told(match["code"], result, words)
+
+
+def _result(
+    step: StepName, node: Mapping[str, Any], report: Mapping[str, Any], told: _Told
+) -> Result | None:
+    for said in (report.get("result"), told.result):
+        if said in set(Result):
+            return Result(said)
+    code = told.code or str((node.get("outputs") or {}).get("exitCode") or "")
     if code.isdigit() and int(code) in _BY_EXIT:
         return _BY_EXIT[int(code)]
     if node.get("phase") == "Succeeded" and step is StepName.PRECHECK:

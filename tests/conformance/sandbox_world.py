@@ -57,6 +57,7 @@ class _Cluster:
         async with serving(kube_app(self.store, self.tokens, logs)) as url:
             command = (sys.executable, "-m", STEP_MODULE)
             self.argo = Argo(self.store, self.tokens, url, command, directory=self.folder)
+            self.argo.pods.logs = logs
             controllers = Controllers(self.store, behaviours, logs, _BACKOFF)
             pods = asyncio.create_task(controllers.run())
             self.start_argo()

@@ -159,7 +159,7 @@ def test_the_pods_of_a_deleted_deployment_go_with_it(world: World) -> None:
             f"every {kind[1]} is gone",
             lambda: world.wire.items(place(*kind, space)),
             lambda f: not f,
-        )  # noqa: B023
+        )
 
 
 def test_a_stateful_sets_pod_comes_back_by_its_name_with_another_uid(world: World) -> None:

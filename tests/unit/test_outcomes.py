@@ -21,16 +21,21 @@ def node(kind: str, name: str, phase: str, **more: Any) -> Json:
     return {"type": kind, "displayName": name, "phase": phase, **times, **more}
 
 
-def report(result: str, message: str = "") -> Json:
-    value = json.dumps({"result": result, "message": message})
+def report(step: str, result: str, message: str = "") -> Json:
+    value = json.dumps({"step": step, "result": result, "message": message})
     return {"parameters": [{"name": "outcome", "value": value}]}
+
+
+def told(container: str, code: int, words: str) -> str:
+    """What Argo says of a container that failed."""
+    return f"{container}: Error (exit code {code}): {words}"
 
 
 def workflow(phase: str, message: str = "", **said: Any) -> Json:
     """A Workflow whose steps said these results; a step that is not given never ran."""
     nodes: dict[str, Json] = {"wf": node("Steps", "wf", phase, templateName="steps")}
     verify = said.get("verify")
-    outputs = report(verify, "verify's words") if verify else {}
+    outputs = report("verify", verify, "verify's words") if verify else {}
     nodes["pod"] = node("Pod", "run", phase, templateName="run", outputs=outputs)
     for step, container in CONTAINERS.items():
         result = said.get(step)
@@ -40,8 +45,7 @@ def workflow(phase: str, message: str = "", **said: Any) -> Json:
                 "Container",
                 container,
                 "Failed" if code else "Succeeded",
-                outputs={"exitCode": str(code)},
-                message=f"Error (exit code {code}): {step}'s words" if code else "",
+                message=told(container, code, f"{result}: {step}'s words") if code else "",
             )
     if rollback := said.get("rollback"):
         code = EXIT_CODES[Result(rollback)]
@@ -51,7 +55,7 @@ def workflow(phase: str, message: str = "", **said: Any) -> Json:
             "rollback",
             ended,
             templateName="rollback",
-            outputs={**report(rollback, "rollback's words"), "exitCode": str(code)},
+            outputs={**report("rollback", rollback, "rollback's words"), "exitCode": str(code)},
         )
     nodes["skipped"] = node("Skipped", "rollback", "Skipped", templateName="rollback")
     return {"status": {"phase": phase, "message": message, "nodes": nodes}}
@@ -173,15 +177,38 @@ def test_a_report_that_makes_no_sense_verifies_nothing(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [(3, Result.REFUSED), (4, Result.NOT_VERIFIED), (1, Result.CRASHED)]
+    ("message", "expected"),
+    [
+        (told("main", 3, ""), Result.REFUSED),
+        ("main: Error (exit code 4)", Result.NOT_VERIFIED),
+        ("Error (exit code 1): some words", Result.CRASHED),
+        (told("main", 137, ""), None),
+        (told("main", 143, "verified: it is well"), Result.VERIFIED),
+        (told("main", 4, "not_verified: not better in time: 1 of 2"), Result.NOT_VERIFIED),
+        ("Pod Failed whilst container running", None),
+    ],
 )
-def test_without_a_report_the_exit_code_speaks(code: int, expected: Result) -> None:
-    """A pod that is killed reports no outputs; its container's exit code is still there."""
+def test_without_a_report_the_message_speaks(message: str, expected: Result | None) -> None:
+    """A container's node has no exit code and no outputs, only what Argo says of it."""
     given = workflow("Failed")
-    given["status"]["nodes"]["main"] = node(
-        "Container", "main", "Failed", outputs={"exitCode": str(code)}
-    )
+    given["status"]["nodes"]["main"] = node("Container", "main", "Failed", message=message)
     assert view(given).result(StepName.VERIFY) is expected
+
+
+def test_a_report_is_of_the_step_that_wrote_it() -> None:
+    """The steps of one pod write to one file; where verify never ran, another's report is there."""
+    given = workflow("Failed", precheck="as_planned", act="refused", rollback="nothing_changed")
+    nodes = given["status"]["nodes"]
+    nodes["pod"]["outputs"] = report("act", "refused", "somebody was faster")
+    nodes["main"] = node("Container", "main", "Error", message=told("main", 64, "dependency"))
+    seen = view(given)
+    assert seen.result(StepName.VERIFY) is None
+    assert [s.message for s in seen.steps if s.step is StepName.ACT] == ["somebody was faster"]
+    nodes["pod"]["outputs"] = report("rollback", "undone")
+    nodes["rollback"]["outputs"] = report("verify", "verified")
+    seen = view(given)
+    assert seen.result(StepName.VERIFY) is None
+    assert seen.result(StepName.ROLLBACK) is None
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ codes = {"as_planned": 0, "acted": 0, "verified": 0, "unknowable": 0, "undone": 
     "not_ours": 5, "not_undone": 6, "killed": 137}
 said = os.environ["SAYS_" + sys.argv[1].upper()]
 if said != "killed":
-    words = {"result": said, "message": sys.argv[1] + " speaks", "observed": {}}
+    words = {"step": sys.argv[1], "result": said, "message": sys.argv[1] + " speaks"}
     open(os.environ["TIPHYS_OUTCOME_FILE"], "w").write(json.dumps(words))
-    open(os.environ["TIPHYS_TERMINATION_LOG"], "w").write(words["message"])
+    open(os.environ["TIPHYS_TERMINATION_LOG"], "w").write(said + ": " + words["message"])
 sys.exit(codes[said])
 """
 

@@ -206,8 +206,8 @@ async def test_a_failed_verify_rolls_back(bench: Bench) -> None:
     status = await bench.ended(name)
     assert status["phase"] == "Failed"
     assert bench.trace() == ["precheck", "act", "main", "rollback"]
-    assert bench.node(name, "main")["message"] == "Error (exit code 4): words of main"
-    assert bench.node(name, "main")["outputs"]["exitCode"] == "4"
+    assert bench.node(name, "main")["message"] == "main: Error (exit code 4): words of main"
+    assert bench.node(name, "run")["outputs"]["exitCode"] == "4"
     assert bench.node(name, "rollback")["phase"] == "Succeeded"
 
 
@@ -216,7 +216,9 @@ async def test_a_refused_precheck_keeps_act_from_running(bench: Bench) -> None:
     name = bench.launch()
     status = await bench.ended(name)
     assert bench.trace() == ["precheck", "rollback"]
-    assert "precheck: Error (exit code 4)" in status["message"]
+    assert "precheck: Error (exit code 4)" in bench.node(name, "precheck")["message"]
+    assert bench.node(name, "main")["phase"] == "Error"
+    assert status["message"] == f"child '{bench.node(name, 'run')['id']}' failed"
     assert "parameters" not in bench.node(name, "run")["outputs"]
 
 
@@ -258,7 +260,7 @@ async def test_the_deadline_rolls_back(bench: Bench) -> None:
     name = bench.launch()
     status = await bench.ended(name)
     assert status["phase"] == "Failed"
-    assert "deadline" in status["message"]
+    assert "deadline" in bench.node(name, "run")["message"]
     assert bench.trace()[-1] == "rollback"
     assert "main" not in bench.trace()
 
@@ -270,7 +272,7 @@ async def test_killed_processes_roll_back(bench: Bench) -> None:
     for pid in bench.argo.pods.pids(name):
         os.kill(pid, signal.SIGKILL)
     await bench.ended(name)
-    assert bench.node(name, "main")["outputs"]["exitCode"] == "137"
+    assert bench.node(name, "main")["message"] == "main: Error (exit code 137): words of main"
     assert bench.trace()[-1] == "rollback"
 
 
@@ -279,8 +281,8 @@ async def test_a_graceful_deletion_of_the_pod_rolls_back(bench: Bench) -> None:
     name = bench.launch()
     await bench.until(lambda: bench.trace()[-1:] == ["act"])
     bench.store.delete("Pod", ACTIONS, bench.pod(name)["metadata"]["name"])
-    status = await bench.ended(name)
-    assert status["message"] == "pod deleted"
+    await bench.ended(name)
+    assert bench.node(name, "run")["message"] == "pod deleted"
     assert bench.trace() == ["precheck", "act", "rollback"]
 
 

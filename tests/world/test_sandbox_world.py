@@ -345,7 +345,7 @@ async def test_the_catalogues_steps_mend_and_undo_in_this_world(tmp_path: Path) 
     )
     for status, posts, _ in (undo, restart):
         assert status["phase"] == "Succeeded", status
-        assert node(status, "main")["outputs"]["exitCode"] == "0"
+        assert node(status, "run")["outputs"]["exitCode"] == "0"
         assert posts[-1][1] == "resolved"
     assert undo[2] is not None
     image = undo[2]["spec"]["template"]["spec"]["containers"][0]["image"]
@@ -354,7 +354,7 @@ async def test_the_catalogues_steps_mend_and_undo_in_this_world(tmp_path: Path) 
 
     for status, _, _ in (helpless, foreign):
         assert status["phase"] == "Failed"
-        assert node(status, "main")["outputs"]["exitCode"] == "4"
+        assert node(status, "run")["outputs"]["exitCode"] == "4"
     assert (
         '"result": "undone"' in node(helpless[0], "rollback")["outputs"]["parameters"][0]["value"]
     )
