@@ -1,4 +1,4 @@
-"""Command line: `python -m tools.cluster up|down|status|build|image`."""
+"""Command line: `python -m tools.cluster up|down|status|build|image|export`."""
 
 import argparse
 import fcntl
@@ -10,6 +10,7 @@ from pathlib import Path
 from tools.cluster import builds, images, status
 from tools.cluster.dockerfiles import image
 from tools.cluster.down import take_down
+from tools.cluster.export import export
 from tools.cluster.paths import Cache
 from tools.cluster.report import Trouble, complain, say
 from tools.cluster.up import up
@@ -48,9 +49,14 @@ def _image(cache: Cache, given: argparse.Namespace) -> None:
     print(archive)
 
 
+def _export(cache: Cache, given: argparse.Namespace) -> None:
+    export(cache, given.folder)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.cluster", description=__doc__)
     commands = parser.add_subparsers(required=True)
+    commands.add_parser("status", help="show each part; 0 when all run, 3 when none does")
     command = commands.add_parser("up", help="build what is missing and start the cluster")
     command.add_argument(
         "--without-project", action="store_true", help="leave the project's own images out"
@@ -67,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("dockerfile", type=Path)
     command.add_argument("--base", type=Path, help="archive of the image that ARG BASE names")
     command.set_defaults(work=_image)
+    command = commands.add_parser("export", help="write what another cluster needs for the tests")
+    command.add_argument("folder", type=Path)
+    command.set_defaults(work=_export)
     return parser
 
 

@@ -21,7 +21,7 @@ def show(cache: Cache) -> int:
     api = Api(Certificates(cache.run / "pki"))
     ready = api.ready() and node.is_ready(api)
     print(f"{'node':25} {'':8} {'Ready' if ready else 'not ready'}")
-    for reference, archive in sorted(state["archives"].items()):
+    for reference, archive in sorted(state.get("archives", {}).items()):
         print(f"{'image':25} {'':8} {reference} from {archive}")
     print(f"{'kubeconfig':25} {'':8} {state['kubeconfig']}")
     return 0 if ready and not dead else 1

@@ -18,6 +18,9 @@ from tools.cluster.report import Trouble, say, step
 from tools.cluster.target import KUBECONFIG
 
 
+_ATTEMPTS = 3
+
+
 def read_state(cache: Cache) -> dict[str, Any] | None:
     """Return what the last finished `up` wrote down."""
     try:
@@ -68,7 +71,7 @@ class _Aside(threading.Thread):
             raise self._failure
 
 
-def _prepare(cache: Cache) -> tuple[dict[str, Path], dict[str, Path]]:
+def prepare(cache: Cache) -> tuple[dict[str, Path], dict[str, Path]]:
     """Have every binary (name -> path) and the cluster's images (reference -> archive)."""
     base = _Aside(lambda: images.test_base(cache))
     bins = builds.ensure(cache, builds.PROGRAMS)
@@ -81,17 +84,23 @@ def _prepare(cache: Cache) -> tuple[dict[str, Path], dict[str, Path]]:
 def apply(
     cache: Cache, bins: Mapping[str, Path], manifests: list[dict[str, Any]], *files: Path
 ) -> None:
-    """Server-side apply, as the administrator."""
+    """Server-side apply, as the administrator; again when a busy API server took too long."""
     named = [part for path in files for part in ("-f", str(path))]
-    run(
-        [
-            *(bins["kubectl"], f"--kubeconfig={cache.kubeconfig}"),
-            *(f"--cache-dir={cache.run / 'kubectl-cache'}", "apply", "--server-side"),
-            *("--force-conflicts", "--field-manager=tiphys-test-cluster", *named, "-f", "-"),
-        ],
-        stdin=yaml.safe_dump_all(manifests),
-        seconds=120,
-    )
+    command: list[str | Path] = [
+        *(bins["kubectl"], f"--kubeconfig={cache.kubeconfig}"),
+        *(f"--cache-dir={cache.run / 'kubectl-cache'}", "apply", "--server-side"),
+        *("--force-conflicts", "--field-manager=tiphys-test-cluster", *named, "-f", "-"),
+    ]
+    text = yaml.safe_dump_all(manifests)
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            run(command, stdin=text, seconds=180)
+        except Trouble as trouble:
+            if "Timeout" not in str(trouble):
+                raise
+        else:
+            return
+    run(command, stdin=text, seconds=180)
 
 
 class _Start:
@@ -157,13 +166,14 @@ def _refresh(cache: Cache) -> None:
     if state is None:
         raise Trouble("the cluster is not running")
     archives = project.ensure(cache)
-    changed = {r: p for r, p in archives.items() if state["archives"].get(r) != p.name}
+    given: dict[str, str] = state.setdefault("archives", {})
+    changed = {r: p for r, p in archives.items() if given.get(r) != p.name}
     if not changed:
         return
     for archive in changed.values():
         images.import_one(cache, archive)
     state["images"] |= {_short_name(reference): reference for reference in changed}
-    state["archives"] |= {reference: path.name for reference, path in changed.items()}
+    given |= {reference: path.name for reference, path in changed.items()}
     _write(cache, state)
 
 
@@ -179,7 +189,7 @@ def up(cache: Cache, *, with_project: bool = True) -> None:
         say(f"running: export {KUBECONFIG}={cache.kubeconfig}")
         return
     machine.check()
-    bins, archives = _prepare(cache)
+    bins, archives = prepare(cache)
     extra = project.ensure(cache) if with_project else {}
     if take_down(cache):
         say("removed what an earlier start had left")
