@@ -120,7 +120,7 @@ def start_apiserver(cache: Cache, bins: Binaries, certificates: Certificates) ->
             "--profiling=false",
         ],
         # Argo's full CRDs are 5 MB of schema; most of what they cost is collecting garbage.
-        {"GOGC": "400", "GOMEMLIMIT": "2GiB"},
+        {"GOGC": "400", "GOMEMLIMIT": "3GiB"},
     )
 
 

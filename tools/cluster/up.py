@@ -17,7 +17,6 @@ from tools.cluster.processes import Daemon, is_alive, run, wait_for
 from tools.cluster.report import Trouble, say, step
 from tools.cluster.target import KUBECONFIG
 
-
 _ATTEMPTS = 3
 
 
