@@ -81,17 +81,6 @@ def project_wheel(folder: Path) -> Path:
     return wheel
 
 
-def sources_digest(name: str) -> str:
-    """Give a hash of all that one image is made from, the base image left out."""
-    digest = hashlib.sha256()
-    own = [ROOT / "images" / name / "Dockerfile", ROOT / "images" / "install.sh"]
-    for source in [*own, LOCKS[name], PIP_LOCK, Path(__file__), *map(ROOT.joinpath, _sources())]:
-        for path in [source] if source.is_file() else sorted(source.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                digest.update(repr((str(path.relative_to(ROOT)), path.read_bytes())).encode())
-    return digest.hexdigest()
-
-
 def prepare(name: str, aim: Aim, wheel: Path) -> None:
     """Fill build/images/<name> with all that images/<name>/Dockerfile copies."""
     folder = CONTEXT / name
