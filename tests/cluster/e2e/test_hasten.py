@@ -52,14 +52,15 @@ def waits(expression: str) -> tuple[list[float], str]:
     ("given", "wanted"),
     [
         ("rate(a[5m])", "rate(a[10s])"),
-        ("rate(a[1h])", "rate(a[60s])"),
-        ("rate(a[1h30m])", "rate(a[90s])"),
+        ("rate(a[2m])", "rate(a[10s])"),  # never too short for four scrapes
+        ("rate(a[1h])", "rate(a[120s])"),
+        ("rate(a[1h30m])", "rate(a[180s])"),
         ("rate(a[3s])", "rate(a[3s])"),  # never longer than it was
-        ("rate(a[ 10m ])", "rate(a[10s])"),
-        ("max_over_time(a[1h:5m])", "max_over_time(a[60s:5s])"),
-        ("max_over_time(a[1h:])", "max_over_time(a[60s:])"),
-        ("a offset 10m", "a offset 10s"),
-        ("a offset -10m", "a offset -10s"),
+        ("rate(a[ 10m ])", "rate(a[20s])"),
+        ("max_over_time(a[1h:5m])", "max_over_time(a[120s:10s])"),
+        ("max_over_time(a[1h:])", "max_over_time(a[120s:])"),
+        ("a offset 10m", "a offset 20s"),
+        ("a offset -10m", "a offset -20s"),
         ('a{b="rate(x[5m]) offset 5m"}', 'a{b="rate(x[5m]) offset 5m"}'),
         (r'a{b="\"[5m]"}', r'a{b="\"[5m]"}'),
         ("a # every [5m]\n> 1", "a # every [5m]\n> 1"),
