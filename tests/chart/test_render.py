@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from charts import CHART, MODES, Helm, Render, as_values, one, pods, values
 
+from tiphys.service.settings import Settings
 from tiphys.workflow_templates.boundary import BoundarySettings, boundary
 from tiphys.workflow_templates.render import RenderSettings, manifests, role_bindings
 
@@ -194,3 +195,20 @@ def test_every_pod_of_ours_says_what_it_needs(render: Render, mode: str) -> None
         for container in [*spec["containers"], *spec.get("initContainers", [])]:
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name
             assert "memory" in container["resources"]["limits"], name
+
+
+def test_every_setting_that_the_chart_writes_is_one_of_the_service(render: Render) -> None:
+    known = {f"TIPHYS_{name.upper()}" for name in Settings.model_fields}
+    tuned = {"pollInterval": 1, "leaseSeconds": 10, "reconcileInterval": 30, "modelTimeout": 9}
+    tuned |= {"investigationSeconds": 30, "notAfterSeconds": 300, "prometheusTimeout": 2}
+    for mode in MODES:
+        objects = render(mode, {"tuning": tuned})
+        written = {*one(objects, "ConfigMap", "tiphys-settings")["data"]}
+        assert len([name for name in written if name in known]) >= 8 + len(tuned)
+        for name, spec in pods(objects).items():
+            for container in spec["containers"]:
+                names = {v["name"] for v in container.get("env", [])}
+                if name != "tiphys-test":
+                    written |= {v for v in names if v.startswith("TIPHYS_")}
+        # The last two only make pods start anew.
+        assert written - known <= {"TIPHYS_POLICY_SHA256", "TIPHYS_PLAYBOOKS_SHA256"}

@@ -58,7 +58,7 @@ spec:
       startupProbe:
         httpGet: {path: /healthz, port: http}
         periodSeconds: 2
-        failureThreshold: 60
+        failureThreshold: 150
       livenessProbe:
         httpGet: {path: /healthz, port: http}
         periodSeconds: 10
@@ -164,6 +164,9 @@ TIPHYS_STOP_NAMESPACE: {{ .Values.stopNamespace }}
 TIPHYS_STREAM_MAX_BYTES: {{ .Values.nats.streamMaxBytes | int64 | quote }}
 TIPHYS_STREAM_REPLICAS: {{ .Values.nats.streamReplicas | quote }}
 TIPHYS_LOG_JSON: {{ .Values.logJson | quote }}
+{{- range $name, $value := .Values.tuning }}
+TIPHYS_{{ snakecase $name | upper }}: {{ $value | quote }}
+{{- end }}
 {{- if .Values.policy }}
 TIPHYS_POLICY: /etc/tiphys/policy/policy.yaml
 # Its digest, so that a new policy starts new pods.
