@@ -13,9 +13,8 @@ from types import MappingProxyType
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-sys.path.append(str(HERE.parents[1] / "chart"))  # its PostgreSQL
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "chart"))  # its PostgreSQL
 
 from bed import Bed, made
 from kubectl import Kubectl

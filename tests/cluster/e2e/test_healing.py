@@ -1,4 +1,4 @@
-"""Fault, real alert, decision, real Workflow, healed, recorded: each kind of end, at the same time."""
+"""Fault, real alert, decision, real Workflow, healed: each kind of end, all at the same time."""
 
 import json
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""No single point of failure: each part dies in the middle of an incident, which still ends right."""
+"""Each part dies in the middle of an incident, which still ends right."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -86,7 +86,7 @@ def killed(bed: Bed, shops: Shops, database: Database) -> Mapping[str, Kill]:
 
 @pytest.mark.parametrize("role", ["agents", "launcher"])
 def test_who_works_on_an_incident_dies(
-    bed: Bed, killed: Mapping[str, Kill], role: str, record_property: pytest.RecordProperty
+    bed: Bed, killed: Mapping[str, Kill], role: str, record_property: Callable[[str, object], None]
 ) -> None:
     death = killed[role]
     record_property(f"seconds until another took over from the {role}", death.taken_over)
