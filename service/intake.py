@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 from pydantic import ValidationError
 from sqlalchemy import insert, or_, select, tuple_
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 
 from tiphys.policies.correlation import OWN_LABEL, subject
 from tiphys.policies.lifecycle import State
@@ -34,8 +34,8 @@ RETRY_SECONDS = 2.0
 MAX_DELIVERIES = 5
 """After so many failures of an alert alone, with the database well, it is a dead letter."""
 
-_AWAY = (OperationalError, InterfaceError, OSError, TimeoutError)
-"""The database's trouble, not the alert's."""
+_AWAY = (OperationalError, InterfaceError, ProgrammingError, OSError, TimeoutError)
+"""The database's trouble, such as a right that is not granted yet; not the alert's."""
 
 log = structlog.get_logger()
 

@@ -130,6 +130,14 @@ class Leases:
                 .where(and_(leases.c.resource == lease.incident_id, leases.c.token == lease.token))
                 .values(expires_at=stamp(await self._database.time(tx, now)))
             )
+            if self._database.sqlite:
+                return
+            # Whose turn it is now could not have it before.
+            query = select(incidents.c.state).where(
+                incidents.c.id == lease.incident_id, incidents.c.due_at <= stamp(now)
+            )
+            if state := (await tx.execute(query)).scalar():
+                await self._database.announce(tx, state)
 
     async def expire_all(self) -> None:
         """Free every lease: only for the embedded database, whose directory we hold alone."""

@@ -6,6 +6,7 @@ ends by itself is a fault, said loudly and seen by the liveness probe.
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -147,20 +148,16 @@ class Process:
         while True:
             try:
                 return await attempt()
-            except (
-                OperationalError,
-                InterfaceError,
-                NotMigratedError,
-                BrokerUnavailableError,
-            ) as e:
+            except _NOT_YET as error:
                 if time.monotonic() >= until:
                     raise
-                log.warning(f"waiting for {what}", error=str(e).splitlines()[0])
+                log.warning("not there yet", what=what, error=str(error).splitlines()[0])
             await asyncio.sleep(1)
 
     async def _note(self, event: AuditEvent) -> None:
         holder, roles = self.ledger.leases.holder, [*self.settings.roles]
-        body = {"policy": self.policy.identity, "holder": holder, "roles": roles}
+        body: dict[str, Any] = {"policy": self.policy.identity, "holder": holder, "roles": roles}
+        body["process"] = os.getpid()
         async with self.ledger.database.transaction() as tx:
             await self.ledger.audit.append(tx, event, actor="tiphys", body=body)
 

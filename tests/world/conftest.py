@@ -1,7 +1,8 @@
 """The loop on a real database file, with small stand-ins for agents and people, and Kubernetes.
 
 `bench` is the service's own half; `kube` is the simulated API server, over HTTP, with admission.
-With `TIPHYS_TEST_POSTGRES` (an SQLAlchemy URL) every test of the bench runs on that server too.
+With `TIPHYS_TEST_POSTGRES` (the URL of a server's superuser) every test of the bench runs there
+too, each stage as the database user of its role.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kubernetes.aio import client
-from sqlalchemy import insert, text, update
+from sqlalchemy import insert, make_url, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -57,20 +58,25 @@ from tiphys.sandbox.store import Store
 from tiphys.service import episodes
 from tiphys.service.approvals import Approvals
 from tiphys.service.argo import Argo
+from tiphys.service.audit import Audit
 from tiphys.service.cases import Cases
 from tiphys.service.database import Database
 from tiphys.service.decide import Decide, Rulebook
 from tiphys.service.episodes import Arrival
 from tiphys.service.errors import NobodyToldError
-from tiphys.service.incidents import Step, dump
+from tiphys.service.grants import grant
+from tiphys.service.holds import Holds
+from tiphys.service.incidents import Incidents, Step, dump
 from tiphys.service.investigate import Investigate
 from tiphys.service.kubernetes_api import connect
 from tiphys.service.launch import Launch
 from tiphys.service.leases import Leases
 from tiphys.service.ledger import Job, Ledger
+from tiphys.service.overlooked import Overlooked
 from tiphys.service.pipeline import Stage
 from tiphys.service.recheck import Recheck
 from tiphys.service.records import Record, Verification, verify
+from tiphys.service.roles import Role
 from tiphys.service.runs import Runs, StoredRun
 from tiphys.service.settle import Settle, Waits
 from tiphys.service.tables import inbox, proposals
@@ -242,10 +248,21 @@ def a_proposal(target: Target | None = None, **given: Any) -> Proposal:
 
 
 class Bench:
-    """The service's own half, a stage at a time."""
+    """The service's own half, a stage at a time.
 
-    def __init__(self, database: Database, clock: Clock, policy: Policy | None = None) -> None:
+    On PostgreSQL each stage works with the database user of its role, which may do no more than
+    `grants` says; what a test itself does, it does as the owner.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        policy: Policy | None = None,
+        users: Mapping[Role, Database] | None = None,
+    ) -> None:
         self.database, self.clock = database, clock
+        self.users = users or dict.fromkeys(Role, database)
         self.policy = policy or built_in("demo")
         self.scout = Scout(clock, a_proposal())
         self.lever, self.bell = Lever(), Bell()
@@ -255,12 +272,26 @@ class Bench:
         self.audit, self.incidents = self.ledger.audit, self.ledger.incidents
         self.runs = Runs(database)
         self.cases = Cases(database, self.incidents, self.runs, CLUSTER)
-        validity = timedelta(seconds=self.policy.approval.expiry_seconds)
-        self.approvals = Approvals(self.ledger, self.runs, validity)
+        self.approvals = self._approvals(Role.GATEWAY)
+        self.holds = Holds(self.users[Role.GATEWAY], Audit(self.users[Role.GATEWAY]))
+
+    def of(self, role: Role) -> tuple[Ledger, Runs, Cases]:
+        """What a role writes with: its own user, and the leases that this bench holds."""
+        database = self.users[role]
+        leases = Leases(database, 15)
+        leases.holder = self.leases.holder
+        ledger, runs = Ledger(database, leases, self.clock), Runs(database)
+        ledger.audit = self.audit  # a test may break it for all
+        ledger.incidents = Incidents(database, self.audit)
+        return ledger, runs, Cases(database, ledger.incidents, runs, CLUSTER)
+
+    def _approvals(self, role: Role) -> Approvals:
+        ledger, runs, _ = self.of(role)
+        return Approvals(ledger, runs, timedelta(seconds=self.policy.approval.expiry_seconds))
 
     def replica(self) -> "Bench":
         """Another process on the same database."""
-        other = Bench(self.database, self.clock, self.policy)
+        other = Bench(self.database, self.clock, self.policy, self.users)
         other.scout, other.lever, other.bell = self.scout, self.lever, self.bell
         return other
 
@@ -268,17 +299,19 @@ class Bench:
 
     @property
     def investigate(self) -> Investigate:
-        watch = timedelta(hours=1)
-        return Investigate(self.ledger, self.cases, self.scout, seconds=60, watch=watch)
+        ledger, _, cases = self.of(Role.AGENTS)
+        return Investigate(ledger, cases, self.scout, seconds=60, watch=timedelta(hours=1))
 
     @property
     def recheck(self) -> Recheck:
-        return Recheck(self.ledger, self.cases, self.scout)
+        ledger, _, cases = self.of(Role.AGENTS)
+        return Recheck(ledger, cases, self.scout)
 
     @property
     def judge(self) -> Decide:
         rules = Rulebook(self.policy, self.not_after, timedelta(hours=1))
-        return Decide(self.ledger, self.cases, self.runs, self.approvals, self.lever, rules)
+        ledger, runs, cases = self.of(Role.LAUNCHER)
+        return Decide(ledger, cases, runs, self._approvals(Role.LAUNCHER), self.lever, rules)
 
     @property
     def decide(self) -> "Turns":
@@ -288,13 +321,20 @@ class Bench:
     @property
     def settle(self) -> Settle:
         waits = Waits(dict.fromkeys(Severity, ACKNOWLEDGE), 3, 0, REPEAT)
-        return Settle(self.ledger, self.cases, self.scout, self.bell, waits)
+        ledger, _, cases = self.of(Role.AGENTS)
+        return Settle(ledger, cases, self.scout, self.bell, waits)
+
+    @property
+    def overlooked(self) -> Overlooked:
+        return Overlooked(self.of(Role.AGENTS)[0], self.bell)
 
     def launch(self, argo: Argo, key: Ed25519PrivateKey) -> Launch:
-        return Launch(self.ledger, self.runs, argo, key)
+        ledger, runs, _ = self.of(Role.LAUNCHER)
+        return Launch(ledger, runs, argo, key)
 
     def watch(self, argo: Argo) -> Watch:
-        return Watch(self.ledger, self.runs, argo, WatchTimes(timedelta(hours=1), 3))
+        ledger, runs, _ = self.of(Role.LAUNCHER)
+        return Watch(ledger, runs, argo, WatchTimes(timedelta(hours=1), 3))
 
     # --- incidents ------------------------------------------------------------------------------
 
@@ -437,18 +477,37 @@ class Turns:
         await self.bench.judge.run(Job(inspected, job.lease))
 
 
+TESTERS = {role: f"tiphys_test_{role}" for role in Role}
+"""Database users for tests, of the server that was named; they stay there."""
+
+
 @contextlib.asynccontextmanager
-async def _on_postgres() -> AsyncGenerator[Database]:
+async def _on_postgres() -> AsyncGenerator[Bench]:
     """A schema of its own on the server that was named, dropped afterwards."""
     schema = f"tiphys_test_{secrets.token_hex(6)}"
     server = create_async_engine(POSTGRES)
     async with server.begin() as connection:
         await connection.execute(text(f"CREATE SCHEMA {schema}"))
-    database = Database(f"{POSTGRES}?options=-csearch_path%3D{schema}")
+        await connection.execute(text("SELECT pg_advisory_xact_lock(4711)"))
+        for user in TESTERS.values():
+            known = text("SELECT 1 FROM pg_roles WHERE rolname = :user")
+            if not (await connection.execute(known, {"user": user})).first():
+                await connection.execute(text(f"CREATE ROLE {user} LOGIN PASSWORD 'tiphys'"))
+    place = make_url(POSTGRES).update_query_dict({"options": f"-csearch_path={schema}"})
+    owner = Database(place.render_as_string(hide_password=False))
+    users = {
+        role: Database(
+            place.set(username=user, password="tiphys").render_as_string(hide_password=False)
+        )
+        for role, user in TESTERS.items()
+    }
     try:
-        yield database
+        async with owner.migrating() as tx:
+            assert await tx.run_sync(grant, TESTERS) == []
+        yield Bench(owner, Clock(), users=users)
     finally:
-        await database.close()
+        for database in (owner, *users.values()):
+            await database.close()
         async with server.begin() as connection:
             await connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
         await server.dispose()
@@ -473,9 +532,8 @@ async def bench(
     request: pytest.FixtureRequest, tmp_path: Path, made_database: Path
 ) -> AsyncGenerator[Bench]:
     if request.param == "postgres":
-        async with _on_postgres() as database:
-            await database.create()
-            yield Bench(database, Clock())
+        async with _on_postgres() as bench:
+            yield bench
         return
     shutil.copy(made_database, tmp_path)
     database = Database.in_directory(tmp_path)

@@ -20,10 +20,10 @@ from tiphys.policies.lifecycle import State
 from tiphys.sandbox.loopback import serving
 from tiphys.service import api, health
 from tiphys.service.errors import BrokerUnavailableError
-from tiphys.service.holds import Holds
 from tiphys.service.pipeline import Pace, Pipeline
 from tiphys.service.records import AuditEvent, verify
 from tiphys.service.rendering import incident_page
+from tiphys.service.roles import Role
 from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.tables import dead_letters
 from tiphys.service.views import Views
@@ -62,15 +62,16 @@ class Desk:
 @contextlib.asynccontextmanager
 async def desk_of(bench: Any, *, token: str = "", stop: Any = None) -> AsyncGenerator[Desk]:
     app = FastAPI(title="Tiphys", openapi_url="/api/openapi.json")
-    views = Views(bench.database, bench.audit, bench.incidents, bench.cases, bench.runs)
+    ledger, runs, cases = bench.of(Role.GATEWAY)
+    views = Views(ledger.database, ledger.audit, ledger.incidents, cases, runs)
     pace = Pace(timedelta(seconds=60), timedelta(seconds=15))
     pipeline = Pipeline(bench.ledger, {}, pace)
     office = api.Office(
         views=views,
-        ledger=bench.ledger,
+        ledger=ledger,
         approvals=bench.approvals,
-        audit=bench.audit,
-        holds=Holds(bench.database, bench.audit),
+        audit=ledger.audit,
+        holds=bench.holds,
         wake=pipeline.wake,
         stop=stop,
         token=SecretStr(token) if token else None,

@@ -17,7 +17,6 @@ from tiphys.policies.plan import digest, workflow_name
 from tiphys.policies.rule import ALLOWED
 from tiphys.service.database import stamp
 from tiphys.service.errors import LeaseLostError, TargetBusyError
-from tiphys.service.holds import Holds
 from tiphys.service.records import AuditEvent
 
 
@@ -422,7 +421,7 @@ async def test_too_many_launches_trip_the_namespaces_breaker_for_good(
     assert "breaker" in later.reason
     elsewhere = await bench.launching("pod r/x", target=target("x", "research"))
     assert elsewhere.state == State.LAUNCHING, "one noisy tenant disarms only itself"
-    await Holds(bench.database, bench.audit).release(breaker["scope"], by="ann", reason="found it")
+    await bench.holds.release(breaker["scope"], by="ann", reason="found it")
     again = await bench.launching("pod shop/again", target=target("again"))
     assert again.state == State.LAUNCHING
 

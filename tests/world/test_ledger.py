@@ -100,13 +100,14 @@ async def test_what_somebody_else_moved_meanwhile_is_not_moved_again(bench: Any)
 
 
 async def test_a_new_attempt_makes_the_old_work_stale(bench: Any) -> None:
-    incident = await bench.proposed()
+    incident = await bench.inspected()
     job = await bench.job(incident)
     async with bench.ledger.person(incident.id) as entry:
         again = Step(Move.REINVESTIGATE, "again", next_attempt=True)
         await entry.move(again)
         await entry.move(Step(Move.INVESTIGATE, "look"))
         await entry.move(Step(Move.PROPOSE, "another"))
+        await entry.turn(Move.INSPECT)
     assert (await bench.get(incident)).state == job.incident.state
     with pytest.raises(LeaseLostError):
         async with bench.ledger.entry(job):

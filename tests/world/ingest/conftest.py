@@ -27,6 +27,7 @@ from tiphys.service.leases import Leases
 from tiphys.service.ledger import Ledger, utc_now
 from tiphys.service.nats_server import NatsServer
 from tiphys.service.records import Record
+from tiphys.service.roles import Role
 from tiphys.service.settings import Settings
 from tiphys.service.tables import inbox
 from tiphys.service.webhook import Publisher, Webhook, WebhookMetrics
@@ -88,6 +89,7 @@ class Ingest:
     intake: Intake
     url: str
     http: httpx2.AsyncClient
+    owner: Database
     changes: list[None] = field(default_factory=list)
     until = staticmethod(until)
 
@@ -127,16 +129,14 @@ def make_intake(bus: Bus, ledger: Ledger, changes: list[None]) -> Intake:
     return Intake(bus, ledger, metrics, on_change=lambda: changes.append(None))
 
 
-@pytest_asyncio.fixture
-async def ledger(tmp_path: Path) -> AsyncGenerator[Ledger]:
-    database = Database.in_directory(tmp_path)
-    await database.create()
-    yield make_ledger(database)
-    await database.close()
+@pytest.fixture
+def ledger(bench: Any) -> Ledger:
+    """The agents' hand on the database."""
+    return make_ledger(bench.users[Role.AGENTS])
 
 
 @pytest_asyncio.fixture
-async def ingest(tmp_path: Path, ledger: Ledger) -> AsyncGenerator[Ingest]:
+async def ingest(tmp_path: Path, ledger: Ledger, bench: Any) -> AsyncGenerator[Ingest]:
     broker = NatsServer(tmp_path / "nats", max_bytes=64 << 20)
     await broker.start()
     bus = Bus(max_bytes=32 << 20, ack_seconds=0.5)
@@ -146,7 +146,7 @@ async def ingest(tmp_path: Path, ledger: Ledger) -> AsyncGenerator[Ingest]:
     settings = Settings(data_dir=tmp_path, cluster="prod")
     webhook = Webhook(settings, bus, WebhookMetrics(CollectorRegistry()))
     async with serve(webhook) as url, httpx2.AsyncClient(timeout=10) as http:
-        yield Ingest(tmp_path, broker, bus, ledger, intake, url, http, changes)
+        yield Ingest(tmp_path, broker, bus, ledger, intake, url, http, bench.database, changes)
     await bus.close()
     await broker.stop()
 
