@@ -82,7 +82,8 @@ PROGRAMS = {
             ),
         ),
         *map(_argo, ("workflow-controller", "argoexec")),
-        Program("coredns", "coredns", "github.com/coredns/coredns", "v1.12.4"),
+        # Its own plugins only: all of them would fetch the libraries of three clouds.
+        Program("coredns", "coredns", "tiphys.test/coredns", "v1.12.4"),
         Program("pause", "pause", "tiphys.test/pause", "v1"),
         Program("helm", "helm", "helm.sh/helm/v3/cmd/helm", HELM, _helm_flags()),
         Program(
