@@ -8,7 +8,6 @@ would run. Only creation reads the catalogue and the stop: what runs goes on wit
 
 from tiphys.workflow_templates.boundary_policy import (
     COLLECTORS,
-    WRITES,
     BoundarySettings,
     Match,
     Policy,
@@ -96,8 +95,8 @@ _SPEC_RULES = (
         "arguments may carry only parameters, no artifacts",
     ),
     Rule(
-        """size(variables.given) == size(variables.declared)
-           && variables.declared.all(n, variables.given.exists_one(p, p.name == n))""",
+        """!variables.listed || (size(variables.given) == size(variables.declared)
+           && variables.declared.all(n, variables.given.exists_one(p, p.name == n)))""",
         "exactly the declared parameters, once each",
     ),
     Rule(
@@ -237,31 +236,30 @@ def stopped(settings: BoundarySettings) -> Policy:
 
 
 def stop_switch(settings: BoundarySettings) -> Policy:
-    """Let the gateway engage the stop and never release it: that takes a human."""
+    """Let the gateway engage the stop with nothing but a stop; `service` leaves it no other write.
+
+    What it engages only people release.
+    """
     return Policy(
         name="stop-switch",
-        matches=(Match("", ("configmaps",), WRITES),),
+        matches=(Match("", ("configmaps",), ("CREATE",)),),
         namespace=settings.stop_namespace,
         conditions=(("gateway", user_is(settings.gateway)),),
         rules=(
             Rule(
-                "request.operation == 'CREATE'",
-                "a stop is changed and removed by people only",
-            ),
-            Rule(
-                f"""request.operation != 'CREATE' || (has(object.metadata.labels)
+                f"""has(object.metadata.labels)
                     && object.metadata.labels.all(k, k == '{STOP_LABEL}'
                     && object.metadata.labels[k] == 'true')
                     && size(object.metadata.labels) == 1
                     && object.metadata.name.matches('^stop-[0-9a-z-]+$')
                     && object.metadata.all(k, k in ['name', 'namespace', 'labels', 'uid',
-                    'creationTimestamp', 'managedFields']))""",
+                    'creationTimestamp', 'managedFields'])""",
                 "a stop has its name and its label, no owner whose end would end it",
             ),
             Rule(
-                """request.operation != 'CREATE' || (!has(object.binaryData)
+                """!has(object.binaryData)
                    && !has(object.immutable) && (!has(object.data) || object.data.all(k,
-                   k in ['reason', 'by'] && size(object.data[k]) <= 1024)))""",
+                   k in ['reason', 'by'] && size(object.data[k]) <= 1024))""",
                 "a stop says why and by whom, and nothing else",
             ),
         ),

@@ -1,0 +1,237 @@
+"""Attacks with the tokens of actions' own pods, on what their Roles let them write."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from asking import JSON_PATCH, Json, Request, place
+from attack import Attack, Section, delete, merge, post, put
+from garrison import ACTORS, ELSEWHERE, OTHER_RUN, PAUSE, RUN, SHOP
+from garrison import event as an_event
+
+DIGEST, OTHER = RUN.removeprefix("tiphys-"), OTHER_RUN.removeprefix("tiphys-")
+MARK = "/metadata/annotations/tiphys.io~1run"
+
+
+def sections() -> list[Section]:
+    """Give all of them."""
+    return [
+        ("restart-pod, beyond its pod", "", list(_restarts())),
+        ("rollout-undo, beyond the pod template", "", list(_undos())),
+        ("scale-workload, beyond the replicas", "", list(_scales())),
+        (
+            "Events in another run's name",
+            "An Event is a run's claim, and the door that it closes.",
+            list(_events()),
+        ),
+        (
+            "An action's own write, where it may not",
+            "The Roles are in the namespace without the label, too: by mistake, as it were.",
+            list(_misplaced()),
+        ),
+    ]
+
+
+# --- what each action does, rightly -------------------------------------------------------------
+
+
+def restart(namespace: str = SHOP, **more: Any) -> Request:
+    """Delete a pod as restart-pod does."""
+    options: Json = {"preconditions": {"uid": f"@@UID-OF-DB-0-IN-{namespace}@@"}} | more
+    return delete(
+        place("v1", "pods", namespace, "db-0"),
+        **{k: v for k, v in options.items() if v is not None},
+    )
+
+
+def undo(*operations: Json, mark: str = f"{DIGEST}.act", namespace: str = SHOP) -> Request:
+    """Patch a Deployment as rollout-undo does, with more or other operations."""
+    steps: list[Json] = [*(operations or (image(),))]
+    if mark:
+        steps.append({"op": "add", "path": MARK, "value": mark})
+    return Request("PATCH", place("apps/v1", "deployments", namespace, "web"), steps, JSON_PATCH)
+
+
+def image(value: str = f"{PAUSE}2") -> Json:
+    """Give the operation that changes the image."""
+    return {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": value}
+
+
+def scale(
+    replicas: int = 3,
+    manager: str = RUN,
+    kind: str = "deployments",
+    namespace: str = SHOP,
+) -> Request:
+    """Put a Scale as scale-workload does."""
+    version = f"@@VERSION-OF-{kind.upper()}-IN-{namespace}@@"
+    metadata = {"name": "small", "namespace": namespace, "resourceVersion": version}
+    body = {
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": metadata,
+        "spec": {"replicas": replicas},
+    }
+    query = {"fieldManager": manager} if manager else {}
+    return put(place("apps/v1", kind, namespace, "small") + "/scale", body, **query)
+
+
+def event(name: str = f"{RUN}.act", namespace: str = SHOP) -> Request:
+    """Leave an Event as a run does."""
+    return post(place("v1", "events", namespace), an_event(name, namespace))
+
+
+# --- and wrongly --------------------------------------------------------------------------------
+
+
+def _restarts() -> Iterator[Attack]:
+    who = "act-restart-pod"
+    yield Attack(
+        "a pod by its name alone", who, (restart(preconditions=None), restart(preconditions={}))
+    )
+    lone = place("v1", "pods", SHOP, "lone")
+    yield Attack(
+        "a pod that nothing recreates",
+        who,
+        (delete(lone, preconditions={"uid": f"@@UID-OF-LONE-IN-{SHOP}@@"}),),
+    )
+    yield Attack("a pod by force", who, (restart(gracePeriodSeconds=0),))
+    yield Attack("all pods at once", who, (delete(place("v1", "pods", SHOP)),))
+    pod = place("v1", "pods", SHOP, "db-0")
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": "db-0", "namespace": SHOP},
+    }
+    yield Attack("an eviction", who, (post(f"{pod}/eviction", eviction),))
+    yield Attack("a pod's labels or status", who, (
+        merge(pod, {"metadata": {"labels": {"x": "y"}}}),
+        merge(f"{pod}/status", {"status": {"phase": "Failed"}}),
+    ))  # fmt: skip
+    for command in ("exec", "attach", "portforward"):
+        query = {"command": "id", "stdout": "true"} if command == "exec" else {"stdout": "true"}
+        yield Attack(
+            f"`pods/{command}`",
+            who,
+            (Request("POST", f"{pod}/{command}", query=query, stored=True),),
+        )
+    yield Attack(
+        "the pod's owner deleted", who, (delete(place("apps/v1", "statefulsets", SHOP, "db")),)
+    )
+
+
+def _undos() -> Iterator[Attack]:
+    who, pods = "act-rollout-undo", "/spec/template/spec"
+
+    def attack(title: str, *steps: Json) -> Attack:
+        return Attack(title, who, tuple(undo(step) for step in steps))
+
+    def add(path: str, value: Any) -> Json:
+        return {"op": "add", "path": path, "value": value}
+
+    yield attack("replicas", add("/spec/replicas", 5))
+    yield attack(
+        "other fields of the Deployment",
+        add("/spec/paused", True), add("/spec/revisionHistoryLimit", 0), add("/spec/minReadySeconds", 9),
+        add("/spec/strategy", {"type": "Recreate"}), add("/spec/progressDeadlineSeconds", 1),
+    )  # fmt: skip
+    fields: dict[str, Any] = {
+        "serviceAccountName": "default", "hostNetwork": True, "hostPID": True, "hostIPC": True,
+        "shareProcessNamespace": True, "nodeName": "x", "automountServiceAccountToken": True,
+        "securityContext": {"runAsUser": 0}, "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["x"]}],
+        "priority": 1, "dnsPolicy": "Default", "hostUsers": False,
+    }  # fmt: skip
+    for name, value in fields.items():
+        if name not in {"priority"}:
+            yield attack(f"`{name}` of the pods", add(f"{pods}/{name}", value))
+    context = f"{pods}/containers/0/securityContext"
+    more = {"name": "more", "image": "x"}
+    yield attack(
+        "a container's privilege",
+        add(f"{context}/privileged", True), add(f"{context}/runAsUser", 0),
+        add(f"{context}/capabilities", {"add": ["SYS_ADMIN"]}), {"op": "remove", "path": context},
+        add(f"{pods}/containers/-", {**more, "securityContext": {"privileged": True}}),
+        add(f"{pods}/containers/-", {**more, "securityContext": {"capabilities": {"add": ["NET_RAW"]}}}),
+        add(f"{pods}/initContainers", [{**more, "securityContext": {"privileged": True}}]),
+    )  # fmt: skip
+    yield attack(
+        "a volume of the host",
+        add(f"{pods}/volumes", [{"name": "x", "hostPath": {"path": "/"}}]),
+        add(f"{pods}/volumes", [{"name": "x", "nfs": {"server": "x", "path": "/"}}]),
+    )
+    yield attack(
+        "other metadata",
+        add("/metadata/labels", {"x": "y"}), add("/metadata/annotations/x", "y"),
+        add("/metadata/annotations/team", "x"), {"op": "remove", "path": "/metadata/annotations/team"},
+        add("/metadata/finalizers", ["x/y"]),
+        add("/metadata/ownerReferences", [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "1"}]),
+    )  # fmt: skip
+    yield Attack("no mark", who, (undo(mark=""),))
+    yield Attack(
+        "another's mark",
+        who,
+        tuple(
+            undo(mark=mark)
+            for mark in (f"{OTHER}.act", DIGEST, f"{DIGEST}.x", "", f"{DIGEST}.act.x")[:3]
+        ),
+    )
+    whole = place("apps/v1", "deployments", SHOP, "web")
+    yield Attack("the Deployment deleted", who, (delete(whole),))
+    yield Attack("its scale, its status", who, (
+        merge(f"{whole}/scale", {"spec": {"replicas": 5}}),
+        merge(f"{whole}/status", {"status": {"replicas": 5}}),
+    ))  # fmt: skip
+    yield Attack("another kind", who, (
+        merge(place("apps/v1", "statefulsets", SHOP, "db"), {"spec": {"replicas": 0}}),
+    ))  # fmt: skip
+
+
+def _scales() -> Iterator[Attack]:
+    who = "act-scale-workload"
+    both = ("deployments", "statefulsets")
+    yield Attack("without its field manager", who, tuple(
+        scale(manager=manager, kind=kind) for kind in both
+        for manager in ("", "x", OTHER_RUN, f"{OTHER_RUN}.undone", f"{RUN}.kept")
+    ))  # fmt: skip
+    yield Attack(
+        "more replicas than an action may ask for",
+        who,
+        tuple(scale(101, kind=kind) for kind in both),
+    )
+    web = place("apps/v1", "deployments", SHOP, "web")
+    yield Attack("the workload itself", who, (
+        merge(web, {"spec": {"replicas": 3}}),
+        merge(place("apps/v1", "statefulsets", SHOP, "db"), {"spec": {"replicas": 3}}),
+        delete(web),
+    ))  # fmt: skip
+    yield Attack("a ReplicaSet's scale", who, (
+        merge(place("apps/v1", "replicasets", SHOP, "x") + "/scale", {"spec": {"replicas": 3}}),
+    ), rbac_alone=True)  # fmt: skip
+
+
+def _events() -> Iterator[Attack]:
+    for name in ACTORS:
+        who = f"act-{name}"
+        names = (f"{OTHER_RUN}.act", f"{OTHER_RUN}.undone", "x", RUN, f"{RUN}x.act")
+        yield Attack("an Event", who, tuple(event(one) for one in names))
+    old = place("v1", "events", SHOP, f"{RUN}.old")
+    for name in ACTORS:
+        yield Attack("an Event changed or deleted", f"act-{name}", (
+            merge(old, {"message": "x"}), delete(old),
+        ))  # fmt: skip
+
+
+def _misplaced() -> Iterator[Attack]:
+    own = {
+        "act-restart-pod": restart,
+        "act-rollout-undo": lambda namespace: undo(namespace=namespace),
+        "act-scale-workload": lambda namespace: scale(namespace=namespace),
+    }
+    for who, make in own.items():
+        yield Attack("where nobody opted in", who, (make(ELSEWHERE), event(namespace=ELSEWHERE)))
+        yield Attack("with a token of no pod", f"{who}, unbound", (make(SHOP), event()))
+    nobody = tuple(make(SHOP) for make in own.values())
+    yield Attack("what an action may, as no action", "act-unknown", nobody)
+    for who in own:
+        for other, make in own.items():
+            if other != who:
+                yield Attack(f"what {other.removeprefix('act-')} may", who, (make(SHOP),))

@@ -1,0 +1,279 @@
+"""The names of the attackers' Tiphys, and what stands in it: pure data."""
+
+from typing import Any
+
+from asking import NOT_AFTER, Json
+
+RELEASE = "attack"
+SYSTEM, ACTIONS, STOP, ARGO = (
+    f"{RELEASE}-{name}" for name in ("system", "actions", "stop", "argo")
+)
+SHOP, ELSEWHERE = f"{RELEASE}-shop", f"{RELEASE}-elsewhere"
+"""A namespace that opted in, and one that did not but has the same Roles and workloads."""
+NAMESPACES = (SYSTEM, ACTIONS, STOP, ARGO, SHOP, ELSEWHERE)
+ALL_RIGHTS = f"{RELEASE}-all-rights"
+"""A group bound to cluster-admin: RBAC opened wide, so that only admission stands."""
+PUBLISHER = f"{RELEASE}-publisher"
+RUN, OTHER_RUN = "tiphys-" + "a" * 40, "tiphys-" + "b" * 40
+EXECUTOR, STEP, PAUSE = (
+    f"docker.io/tiphys/{n}" for n in ("argoexec:v4.0.2", "step:dev", "pause:dev")
+)
+ACTORS = {"restart-pod": 101, "rollout-undo": 102, "scale-workload": 103}
+"""The actions, with the last part of the names of their pods."""
+KINDS = (
+    "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "WorkflowTemplate",
+    "ConfigMap", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+)  # fmt: skip
+
+
+def account(namespace: str, name: str) -> str:
+    """Give a ServiceAccount's user name."""
+    return f"system:serviceaccount:{namespace}:{name}"
+
+
+USERS = {
+    "launcher": account(SYSTEM, "tiphys-launcher"),
+    "gateway": account(SYSTEM, "tiphys-gateway"),
+    "agents": account(SYSTEM, "tiphys-agents"),
+    "controller": account(ARGO, "argo"),
+    "administrator": f"{RELEASE}-intruder",
+    "publisher": PUBLISHER,
+    "collector": "system:serviceaccount:kube-system:generic-garbage-collector",
+    **{f"act-{name}": account(ACTIONS, f"act-{name}") for name in ACTORS},
+    "act-unknown": account(ACTIONS, "act-unknown"),
+}
+ANCHOR = "tiphys-params-anchor"
+PODS = {f"act-{name}": f"{RUN}-run-{number}" for name, number in ACTORS.items()}
+PODS["act-unknown"] = f"{RUN}-run-104"
+
+
+def namespaces() -> list[Json]:
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": name,
+                "labels": {"tiphys.io/heal": "enabled"} if name == SHOP else {},
+            },
+        }
+        for name in NAMESPACES
+    ]
+
+
+def all_rights() -> list[Json]:
+    group = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": ALL_RIGHTS}
+    role = {
+        "apiGroup": "rbac.authorization.k8s.io",
+        "kind": "ClusterRole",
+        "name": "cluster-admin",
+    }
+    return [
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": ALL_RIGHTS},
+            "roleRef": role,
+            "subjects": [group],
+        }
+    ]
+
+
+def older() -> list[Json]:
+    """Give what no policy lets in: a result of one run under another's name; a stop that is none."""
+    stray = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "WorkflowTaskResult",
+        "metadata": {
+            "name": f"{RUN}-stray-101",
+            "namespace": ACTIONS,
+            "labels": {"workflows.argoproj.io/workflow": OTHER_RUN},
+        },
+    }
+    return [stray, config_map(STOP, "stop-old")]
+
+
+def config_map(namespace: str, name: str) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": {"key": "value"},
+    }
+
+
+def targets(namespace: str) -> list[Json]:
+    def pods(name: str) -> Json:
+        return {
+            "metadata": {"labels": {"app": name}},
+            "spec": {
+                "terminationGracePeriodSeconds": 5,
+                "containers": [
+                    {
+                        "name": "app",
+                        "image": PAUSE,
+                        "imagePullPolicy": "IfNotPresent",
+                        "securityContext": {"runAsUser": 1000},
+                    }
+                ],
+            },
+        }
+
+    def workload(kind: str, name: str, replicas: int = 1) -> Json:
+        more = {"serviceName": name} if kind == "StatefulSet" else {}
+        return {
+            "apiVersion": "apps/v1",
+            "kind": kind,
+            "metadata": {"name": name, "namespace": namespace, "annotations": {"team": "shop"}},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": pods(name),
+                **more,
+            },
+        }
+
+    lone = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "lone", "namespace": namespace},
+        "spec": pods("lone")["spec"],
+    }
+    return [
+        workload("Deployment", "web"),
+        workload("StatefulSet", "db"),
+        workload("Deployment", "small", 0),
+        workload("StatefulSet", "small", 0),
+        event(f"{RUN}.old", namespace),
+        lone,
+        config_map(namespace, "settings"),
+    ]
+
+
+def workflow(name: str = "tiphys-" + "c" * 40, **spec: Any) -> Json:
+    """Give a Workflow as the launcher makes it."""
+    values = {"plan": "cGxhbg", "notAfter": NOT_AFTER, "signature": "c2ln", "target": "uid-1"}
+    given = [{"name": key, "value": value} for key, value in values.items()]
+    labels = {
+        "tiphys.io/incident": "incident-1",
+        "workflows.argoproj.io/controller-instanceid": "tiphys",
+    }
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"name": name, "namespace": ACTIONS, "labels": labels},
+        "spec": {
+            "workflowTemplateRef": {"name": "restart-pod-v1"},
+            "arguments": {"parameters": given},
+            **spec,
+        },
+    }
+
+
+def step_pod(action: str, number: int, run: str = RUN) -> Json:
+    """Give the pod that Argo's controller makes of a run; it waits for a node for ever."""
+    locked = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "runAsUser": 8737,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    name = {"name": "ARGO_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    mount = [{"name": "var-run-argo", "mountPath": "/var/run/argo"}]
+
+    def container(called: str, image: str, command: list[str]) -> Json:
+        return {
+            "name": called, "image": image, "command": command, "env": [name],
+            "imagePullPolicy": "IfNotPresent", "securityContext": locked, "volumeMounts": mount,
+        }  # fmt: skip
+
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{run}-run-{number}",
+            "namespace": ACTIONS,
+            "labels": {"workflows.argoproj.io/workflow": run},
+        },
+        "spec": {
+            "serviceAccountName": f"act-{action}",
+            "restartPolicy": "Never",
+            "nodeSelector": {"tiphys.io/nowhere": "true"},
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 65532},
+            "initContainers": [container("init", EXECUTOR, ["argoexec", "init"])],
+            "containers": [
+                container("wait", EXECUTOR, ["argoexec", "wait"]),
+                container(
+                    "main", STEP, ["/var/run/argo/argoexec", "emissary", "--", "tiphys-step"]
+                ),
+            ],
+            "volumes": [
+                {"name": "var-run-argo", "emptyDir": {}},
+                {"name": "tmp-dir-argo", "emptyDir": {}},
+                {"name": "work", "emptyDir": {"sizeLimit": "1Mi"}},
+            ],
+        },
+    }
+
+
+def anchor() -> list[Json]:
+    """Give a policy that judges nothing and stays: it keeps the API server reading ConfigMaps.
+
+    An API server whose last binding with ConfigMaps as parameters goes never reads them again
+    (kubernetes/kubernetes#130887), and tests come and go.
+    """
+    group = "admissionregistration.k8s.io/v1"
+    nothing = {
+        "apiGroups": ["anchor.tiphys.io"],
+        "apiVersions": ["*"],
+        "operations": ["CREATE"],
+        "resources": ["nothing"],
+    }
+    return [
+        {
+            "apiVersion": group,
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": ANCHOR},
+            "spec": {
+                "failurePolicy": "Ignore",
+                "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+                "matchConstraints": {"resourceRules": [nothing]},
+                "validations": [{"expression": "true"}],
+            },
+        },
+        {
+            "apiVersion": group,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": ANCHOR},
+            "spec": {
+                "policyName": ANCHOR,
+                "validationActions": ["Deny"],
+                "paramRef": {
+                    "namespace": "default",
+                    "selector": {},
+                    "parameterNotFoundAction": "Allow",
+                },
+            },
+        },
+    ]
+
+
+def event(name: str, namespace: str) -> Json:
+    """Give an Event as a run leaves it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "name": "db-0",
+            "namespace": namespace,
+        },
+        "reason": "TiphysAct",
+        "message": "acts",
+        "type": "Normal",
+    }
