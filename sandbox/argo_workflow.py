@@ -32,6 +32,7 @@ from tiphys.sandbox.store import ApiError, Store
 
 CONTROLLER = "system:serviceaccount:tiphys-argo:argo"
 MANAGER = "workflow-controller"
+REQUEUE_SECONDS = 1.0
 _TOO_LATE = "Step exceeded its deadline"
 _PHASES = {0: "Succeeded", 64: "Error"}
 """A container's phase by its exit code; 64 is the executor's own."""
@@ -364,8 +365,10 @@ class WorkflowPass:
         try:
             return self._store.create(pod, manager=MANAGER)
         except ApiError as error:
-            # A full quota leaves the node Pending for ever, as was seen live.
+            # A full quota leaves the node Pending until there is room, whatever its deadline.
             node["message"] = error.message
+            again = datetime.now(UTC) + timedelta(seconds=REQUEUE_SECONDS)
+            self.wake_at = min(self.wake_at or again, again)
             return None
 
 

@@ -6,7 +6,7 @@ from tiphys.sandbox.cluster_events import record
 from tiphys.sandbox.deployments import MANAGER, condition, owner_of, template_hash
 from tiphys.sandbox.disruptions import is_ready
 from tiphys.sandbox.resources import Obj, clone
-from tiphys.sandbox.store import Store, timestamp
+from tiphys.sandbox.store import ApiError, Store, timestamp
 
 REVISION_HASH = "controller-revision-hash"
 _ENDED = {"Succeeded", "Failed"}
@@ -27,7 +27,11 @@ def _create_pod(store: Store, owner: Obj, *, name: str = "", node: str = "", **l
     meta |= {"namespace": owner["metadata"]["namespace"], "ownerReferences": owner_of(owner)}
     meta |= {"name": name} if name else {"generateName": f"{owner['metadata']['name']}-"}
     spec = {**template["spec"], "nodeName": node} if node else template["spec"]
-    made = store.create({"kind": "Pod", "metadata": meta, "spec": spec}, manager=MANAGER)
+    try:
+        made = store.create({"kind": "Pod", "metadata": meta, "spec": spec}, manager=MANAGER)
+    except ApiError as refusal:
+        record(store, owner, "FailedCreate", f"Error creating: {refusal.message}", warning=True)
+        raise
     record(store, owner, "SuccessfulCreate", f"Created pod: {made['metadata']['name']}")
 
 

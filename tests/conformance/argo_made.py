@@ -8,10 +8,8 @@ from worlds import World, rule
 
 from tiphys.service.argo import INSTANCE
 
-WORKFLOW, TEMPLATE = (
-    ("argoproj.io/v1alpha1", "Workflow"),
-    ("argoproj.io/v1alpha1", "WorkflowTemplate"),
-)
+GROUP = "argoproj.io/v1alpha1"
+WORKFLOW, TEMPLATE = (GROUP, "Workflow"), (GROUP, "WorkflowTemplate")
 POD = ("v1", "Pod")
 ACCOUNT = "act-probe"
 ENDED = {"Succeeded", "Failed", "Error"}
@@ -74,7 +72,7 @@ def template(world: World, name: str, rollback: Json | None = None, **told: Any)
         "when": "{{workflow.status}} != Succeeded",
     }
     return {
-        "apiVersion": "argoproj.io/v1alpha1",
+        "apiVersion": GROUP,
         "kind": "WorkflowTemplate",
         "metadata": {"name": name, "namespace": world.actions},
         "spec": {
@@ -123,7 +121,7 @@ def submit(world: World, template_name: str, target: str = "") -> "Flight":
     values = {"plan": "cGxhbg", "target": target or name}
     world.wire.create(
         {
-            "apiVersion": "argoproj.io/v1alpha1",
+            "apiVersion": GROUP,
             "kind": "Workflow",
             "metadata": {
                 "name": name,

@@ -1,4 +1,4 @@
-"""One suite, two clusters: `world` is the sandbox in `make test`, a real one in `make cluster-test`.
+"""One suite, two clusters: `world` is the sandbox, and a real one where `-m cluster` asks for it.
 
 The modules beside this file are found by their plain names. Tests marked `together` take nothing
 but `world`; on a real cluster they all begin at once, since most of what they do there is waiting.
@@ -20,8 +20,10 @@ from sandbox_world import SandboxWorld
 from worlds import World, closing
 
 REAL, TOGETHER = "cluster", "together"
-AT_ONCE = 12
+AT_ONCE = 8
 """Tests under way on a real cluster."""
+LONGEST = 1200
+"""Seconds for one of them, which may be the first to wait for all: two cores start many pods."""
 _MARKERS = (
     f"{REAL}: needs a real cluster; left out unless -m names it",
     f"{TOGETHER}: takes `world` alone, and may run beside the others",
@@ -37,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the real cluster alone unless it was asked for."""
     if REAL in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker(REAL):
+                item.add_marker(pytest.mark.timeout(LONGEST))
         return
     kept = [item for item in items if item.get_closest_marker(REAL) is None]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])

@@ -37,6 +37,8 @@ class RealWorld(World):
             plain_image=self._target.images["test-base"],
             step_image=self._target.images["step"],
             poll=0.2,
+            patience=300.0,
+            hold=20,
             real=True,
         )
         self._target.apply(*self._controller())

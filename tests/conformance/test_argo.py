@@ -129,7 +129,7 @@ def test_a_pod_deleted_in_the_middle_of_act_is_rolled_back(world: World) -> None
 
 def test_a_pod_deleted_by_force_after_act_is_started_again(world: World) -> None:
     """Everything runs a second time; nothing in the Workflow says so."""
-    flight = launch(world, template(world, "forced", SLOW="verify", LONG="12"))
+    flight = launch(world, template(world, "forced", SLOW="verify", LONG="20"))
     first = flight.until_running("verify")
     flight.delete_pod(first, force=True)
     second = flight.until_running("verify")
@@ -146,7 +146,7 @@ def test_a_pod_deleted_by_force_after_act_is_started_again(world: World) -> None
 
 
 def test_a_rollback_deleted_by_force_is_started_again(world: World) -> None:
-    told = {"FAILS": "verify", "SLOW": "rollback", "LONG": "12"}
+    told = {"FAILS": "verify", "SLOW": "rollback", "LONG": "20"}
     flight = launch(world, template(world, "rollback-forced", **told))
     first = flight.until_running("rollback")
     flight.delete_pod(first, force=True)

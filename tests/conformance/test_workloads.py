@@ -1,4 +1,4 @@
-"""What the controllers do with Deployments, StatefulSets, pods and budgets, as the steps read it."""
+"""What controllers do with Deployments, StatefulSets, pods and budgets, as the steps read it."""
 
 from typing import Any
 
@@ -154,12 +154,9 @@ def test_the_pods_of_a_deleted_deployment_go_with_it(world: World) -> None:
     settled(world, path)
     space = space_of(path)
     assert world.wire.delete(path).status == 200
-    for kind in (POD, SET):
-        world.until(
-            f"every {kind[1]} is gone",
-            lambda: world.wire.items(place(*kind, space)),
-            lambda f: not f,
-        )
+    pods, sets = place(*POD, space), place(*SET, space)
+    world.until("every pod is gone", lambda: world.wire.items(pods), lambda left: not left)
+    world.until("every ReplicaSet is gone", lambda: world.wire.items(sets), lambda left: not left)
 
 
 def test_a_stateful_sets_pod_comes_back_by_its_name_with_another_uid(world: World) -> None:

@@ -60,7 +60,8 @@ class Wire:
         self.url = str(settings.host).rstrip("/")
         self._ca = settings.ssl_ca_cert
         self._headers = {"Accept": "application/json", "User-Agent": "conformance/1"}
-        self._headers |= {"Authorization": bearer for bearer in (settings.api_key or {}).values()}
+        for bearer in (settings.api_key or {}).values():
+            self._headers["Authorization"] = bearer
         self._pool = urllib3.PoolManager(
             maxsize=16,
             ca_certs=self._ca,

@@ -19,8 +19,6 @@ from tiphys.service.kubernetes_api import connect
 Json = dict[str, Any]
 T = TypeVar("T")
 OPTED_IN = {"tiphys.io/heal": "enabled"}
-PATIENCE = 150.0
-"""Seconds that anything may take before a test gives up; far more than it does take."""
 
 
 @dataclass
@@ -39,6 +37,10 @@ class World(ABC):
     """The launcher's, as far as the templates that tests publish are concerned."""
     poll: float = 0.1
     """Seconds between two looks."""
+    patience: float = 60.0
+    """Seconds that anything may take before a test gives up; far more than it does take."""
+    hold: int = 4
+    """Seconds that a run must stay well, where it is to be disturbed meanwhile."""
     real: bool = False
     spaces: list[str] = field(default_factory=list[str])
 
@@ -110,7 +112,10 @@ class World(ABC):
         """Ask with the service's own client, as whose wire it is."""
 
         async def work() -> T:
-            async with asyncio.timeout(PATIENCE), connect((wire or self.wire).kubeconfig) as api:
+            async with (
+                asyncio.timeout(self.patience),
+                connect((wire or self.wire).kubeconfig) as api,
+            ):
                 return await question(api)
 
         return asyncio.run(work())
@@ -120,16 +125,15 @@ class World(ABC):
         what: str,
         look: Callable[[], T],
         good: Callable[[T], Any] = bool,
-        seconds: float = PATIENCE,
     ) -> T:
         """Look until it is good; else fail and say what was seen last."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + self.patience
         while True:
             seen = look()
             if good(seen):
                 return seen
             if time.monotonic() > end:
-                raise AssertionError(f"not within {seconds:g} s: {what}; last seen: {seen!s:.2000}")
+                raise AssertionError(f"waited in vain until {what}; last seen: {seen!s:.2000}")
             time.sleep(self.poll)
 
 
