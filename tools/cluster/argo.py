@@ -134,40 +134,28 @@ def settings() -> Manifest:
     }
 
 
-def controller() -> Manifest:
-    """One controller, as a Deployment: deleting its pod is how a test kills it."""
+def _container() -> dict[str, Any]:
     environment = {
         "LEADER_ELECTION_DISABLE": "true",
         "EXPRESSION_TEMPLATES": "false",
         "DEFAULT_REQUEUE_TIME": "1s",
     }
-    container = {
+    name_of_pod = {"fieldRef": {"fieldPath": "metadata.name"}}
+    return {
         "name": CONTROLLER,
         "image": ARGO_CONTROLLER,
         "imagePullPolicy": "Never",
         "args": [
-            "--namespaced",
-            "--managed-namespace",
-            ACTIONS,
-            "--configmap",
-            f"{CONTROLLER}-configmap",
-            "--executor-image",
-            ARGO_EXECUTOR,
-            "--executor-image-pull-policy",
-            "Never",
+            *("--namespaced", "--managed-namespace", ACTIONS),
+            *("--configmap", f"{CONTROLLER}-configmap"),
+            *("--executor-image", ARGO_EXECUTOR, "--executor-image-pull-policy", "Never"),
         ],
-        "env": [{"name": name, "value": value} for name, value in environment.items()]
-        + [
-            {
-                "name": "LEADER_ELECTION_IDENTITY",
-                "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
-            }
+        "env": [
+            *({"name": name, "value": value} for name, value in environment.items()),
+            {"name": "LEADER_ELECTION_IDENTITY", "valueFrom": name_of_pod},
         ],
         "ports": [{"name": "metrics", "containerPort": 9090}, {"containerPort": 6060}],
-        "readinessProbe": {
-            "httpGet": {"port": 6060, "path": "/healthz"},
-            "periodSeconds": 1,
-        },
+        "readinessProbe": {"httpGet": {"port": 6060, "path": "/healthz"}, "periodSeconds": 1},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -177,7 +165,17 @@ def controller() -> Manifest:
         },
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
     }
+
+
+def controller() -> Manifest:
+    """One controller, as a Deployment: deleting its pod is how a test kills it."""
     labels = {"app": CONTROLLER}
+    pod = {
+        "serviceAccountName": "argo",
+        "containers": [_container()],
+        "priorityClassName": "system-cluster-critical",
+        "terminationGracePeriodSeconds": 5,
+    }
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -186,15 +184,7 @@ def controller() -> Manifest:
             "replicas": 1,
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "serviceAccountName": "argo",
-                    "containers": [container],
-                    "priorityClassName": "system-cluster-critical",
-                    "terminationGracePeriodSeconds": 5,
-                },
-            },
+            "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
 

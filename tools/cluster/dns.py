@@ -16,6 +16,7 @@ from tools.cluster.paths import (
 from tools.cluster.processes import Daemon, start
 
 Manifest = dict[str, Any]
+_USER = "tiphys-test-dns"
 
 
 def start_coredns(cache: Cache, bins: Binaries, certificates: Certificates) -> Daemon:
@@ -72,23 +73,37 @@ def _slice(service: str, namespace: str, ports: list[dict[str, Any]]) -> Manifes
     }
 
 
+def _rights() -> list[Manifest]:
+    """What CoreDNS' kubernetes plugin reads."""
+    api, read = "rbac.authorization.k8s.io", ["get", "list", "watch"]
+    things = ["services", "pods", "namespaces", "nodes"]
+    return [
+        {
+            "apiVersion": f"{api}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": _USER},
+            "rules": [
+                {"apiGroups": [""], "resources": things, "verbs": read},
+                {
+                    "apiGroups": ["discovery.k8s.io"],
+                    "resources": ["endpointslices"],
+                    "verbs": read,
+                },
+            ],
+        },
+        {
+            "apiVersion": f"{api}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": _USER},
+            "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": _USER},
+            "subjects": [{"apiGroup": api, "kind": "User", "name": _USER}],
+        },
+    ]
+
+
 def manifests() -> list[Manifest]:
     """The DNS service, CoreDNS' right to read, and where `kubernetes` and `kube-dns` lead."""
     protocols = {"dns": "UDP", "dns-tcp": "TCP"}
-    rbac = "rbac.authorization.k8s.io"
-    rules = [
-        {
-            "apiGroups": [""],
-            "resources": ["services", "pods", "namespaces", "nodes"],
-            "verbs": ["get", "list", "watch"],
-        },
-        {
-            "apiGroups": ["discovery.k8s.io"],
-            "resources": ["endpointslices"],
-            "verbs": ["list", "watch"],
-        },
-    ]
-    name = "tiphys-test-dns"
     service = {
         "clusterIP": SERVICE_DNS,
         "ports": [
@@ -97,29 +112,11 @@ def manifests() -> list[Manifest]:
         ],
     }
     meta = {"name": "kube-dns", "namespace": "kube-system"}
+    answering = [{"name": n, "port": DNS_PORT, "protocol": p} for n, p in protocols.items()]
+    serving = [{"name": "https", "port": API_PORT, "protocol": "TCP"}]
     return [
         {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service},
-        _slice(
-            "kube-dns",
-            "kube-system",
-            [{"name": n, "port": DNS_PORT, "protocol": p} for n, p in protocols.items()],
-        ),
-        _slice(
-            "kubernetes",
-            "default",
-            [{"name": "https", "port": API_PORT, "protocol": "TCP"}],
-        ),
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": name},
-            "rules": rules,
-        },
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
-            "subjects": [{"apiGroup": rbac, "kind": "User", "name": name}],
-        },
+        _slice("kube-dns", "kube-system", answering),
+        _slice("kubernetes", "default", serving),
+        *_rights(),
     ]
