@@ -126,7 +126,7 @@ async def test_each_role_may_do_its_part_and_no_more(tmp_path: Path) -> None:
     pods, secrets = "/api/v1/namespaces/shop/pods", "/api/v1/namespaces/shop/secrets"
     workflows = "/apis/argoproj.io/v1alpha1/namespaces/tiphys-actions/workflows"
     stops = "/api/v1/namespaces/tiphys-stop/configmaps"
-    stop = {"metadata": {"name": "halt", "labels": {"tiphys.io/stop": "true"}}}
+    stop = {"metadata": {"name": "stop-halt", "labels": {"tiphys.io/stop": "true"}}}
     async with running("wedged-pod", tmp_path) as (world, _):
         async with client(world, "agents") as agents:
             assert (await agents.get(pods)).status_code == 200
@@ -144,10 +144,10 @@ async def test_each_role_may_do_its_part_and_no_more(tmp_path: Path) -> None:
             assert "ValidatingAdmissionPolicy" in refused.json()["message"]
         async with client(world, "gateway") as gateway:
             assert (await gateway.post(stops, json=stop)).status_code == 201
-            assert (await gateway.delete(f"{stops}/halt")).status_code == 403
+            assert (await gateway.delete(f"{stops}/stop-halt")).status_code == 403
             assert (await gateway.get(workflows)).status_code == 403
         async with client(world, "admin") as admin:
-            assert (await admin.delete(f"{stops}/halt")).status_code == 200
+            assert (await admin.delete(f"{stops}/stop-halt")).status_code == 200
 
 
 async def test_the_environment_names_everything_a_service_needs(tmp_path: Path) -> None:

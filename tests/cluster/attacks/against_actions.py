@@ -103,10 +103,14 @@ def _restarts() -> Iterator[Attack]:
         "metadata": {"name": "db-0", "namespace": SHOP},
     }
     yield Attack("an eviction", who, (post(f"{pod}/eviction", eviction),))
-    yield Attack("a pod's labels or status", who, (
-        merge(pod, {"metadata": {"labels": {"x": "y"}}}),
-        merge(f"{pod}/status", {"status": {"phase": "Failed"}}),
-    ))  # fmt: skip
+    yield Attack(
+        "a pod's labels or status",
+        who,
+        (
+            merge(pod, {"metadata": {"labels": {"x": "y"}}}),
+            merge(f"{pod}/status", {"status": {"phase": "Failed"}}),
+        ),
+    )
     for command in ("exec", "attach", "portforward"):
         query = {"command": "id", "stdout": "true"} if command == "exec" else {"stdout": "true"}
         yield Attack(
@@ -131,28 +135,44 @@ def _undos() -> Iterator[Attack]:
     yield attack("replicas", add("/spec/replicas", 5))
     yield attack(
         "other fields of the Deployment",
-        add("/spec/paused", True), add("/spec/revisionHistoryLimit", 0), add("/spec/minReadySeconds", 9),
-        add("/spec/strategy", {"type": "Recreate"}), add("/spec/progressDeadlineSeconds", 1),
-    )  # fmt: skip
+        add("/spec/paused", True),
+        add("/spec/revisionHistoryLimit", 0),
+        add("/spec/minReadySeconds", 9),
+        add("/spec/strategy", {"type": "Recreate"}),
+        add("/spec/progressDeadlineSeconds", 1),
+    )
     fields: dict[str, Any] = {
-        "serviceAccountName": "default", "hostNetwork": True, "hostPID": True, "hostIPC": True,
-        "shareProcessNamespace": True, "nodeName": "x", "automountServiceAccountToken": True,
-        "securityContext": {"runAsUser": 0}, "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["x"]}],
-        "priority": 1, "dnsPolicy": "Default", "hostUsers": False,
-    }  # fmt: skip
+        "serviceAccountName": "default",
+        "hostNetwork": True,
+        "hostPID": True,
+        "hostIPC": True,
+        "shareProcessNamespace": True,
+        "nodeName": "x",
+        "automountServiceAccountToken": True,
+        "securityContext": {"runAsUser": 0},
+        "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["x"]}],
+        "priority": 1,
+        "dnsPolicy": "Default",
+        "hostUsers": False,
+    }
     for name, value in fields.items():
-        if name not in {"priority"}:
+        if name != "priority":
             yield attack(f"`{name}` of the pods", add(f"{pods}/{name}", value))
     context = f"{pods}/containers/0/securityContext"
     more = {"name": "more", "image": "x"}
     yield attack(
         "a container's privilege",
-        add(f"{context}/privileged", True), add(f"{context}/runAsUser", 0),
-        add(f"{context}/capabilities", {"add": ["SYS_ADMIN"]}), {"op": "remove", "path": context},
+        add(f"{context}/privileged", True),
+        add(f"{context}/runAsUser", 0),
+        add(f"{context}/capabilities", {"add": ["SYS_ADMIN"]}),
+        {"op": "remove", "path": context},
         add(f"{pods}/containers/-", {**more, "securityContext": {"privileged": True}}),
-        add(f"{pods}/containers/-", {**more, "securityContext": {"capabilities": {"add": ["NET_RAW"]}}}),
+        add(
+            f"{pods}/containers/-",
+            {**more, "securityContext": {"capabilities": {"add": ["NET_RAW"]}}},
+        ),
         add(f"{pods}/initContainers", [{**more, "securityContext": {"privileged": True}}]),
-    )  # fmt: skip
+    )
     yield attack(
         "a volume of the host",
         add(f"{pods}/volumes", [{"name": "x", "hostPath": {"path": "/"}}]),
@@ -160,11 +180,16 @@ def _undos() -> Iterator[Attack]:
     )
     yield attack(
         "other metadata",
-        add("/metadata/labels", {"x": "y"}), add("/metadata/annotations/x", "y"),
-        add("/metadata/annotations/team", "x"), {"op": "remove", "path": "/metadata/annotations/team"},
+        add("/metadata/labels", {"x": "y"}),
+        add("/metadata/annotations/x", "y"),
+        add("/metadata/annotations/team", "x"),
+        {"op": "remove", "path": "/metadata/annotations/team"},
         add("/metadata/finalizers", ["x/y"]),
-        add("/metadata/ownerReferences", [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "1"}]),
-    )  # fmt: skip
+        add(
+            "/metadata/ownerReferences",
+            [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "1"}],
+        ),
+    )
     yield Attack("no mark", who, (undo(mark=""),))
     yield Attack(
         "another's mark",
@@ -176,36 +201,54 @@ def _undos() -> Iterator[Attack]:
     )
     whole = place("apps/v1", "deployments", SHOP, "web")
     yield Attack("the Deployment deleted", who, (delete(whole),))
-    yield Attack("its scale, its status", who, (
-        merge(f"{whole}/scale", {"spec": {"replicas": 5}}),
-        merge(f"{whole}/status", {"status": {"replicas": 5}}),
-    ))  # fmt: skip
-    yield Attack("another kind", who, (
-        merge(place("apps/v1", "statefulsets", SHOP, "db"), {"spec": {"replicas": 0}}),
-    ))  # fmt: skip
+    yield Attack(
+        "its scale, its status",
+        who,
+        (
+            merge(f"{whole}/scale", {"spec": {"replicas": 5}}),
+            merge(f"{whole}/status", {"status": {"replicas": 5}}),
+        ),
+    )
+    yield Attack(
+        "another kind",
+        who,
+        (merge(place("apps/v1", "statefulsets", SHOP, "db"), {"spec": {"replicas": 0}}),),
+    )
 
 
 def _scales() -> Iterator[Attack]:
     who = "act-scale-workload"
     both = ("deployments", "statefulsets")
-    yield Attack("without its field manager", who, tuple(
-        scale(manager=manager, kind=kind) for kind in both
-        for manager in ("", "x", OTHER_RUN, f"{OTHER_RUN}.undone", f"{RUN}.kept")
-    ))  # fmt: skip
+    yield Attack(
+        "without its field manager",
+        who,
+        tuple(
+            scale(manager=manager, kind=kind)
+            for kind in both
+            for manager in ("", "x", OTHER_RUN, f"{OTHER_RUN}.undone", f"{RUN}.kept")
+        ),
+    )
     yield Attack(
         "more replicas than an action may ask for",
         who,
         tuple(scale(101, kind=kind) for kind in both),
     )
     web = place("apps/v1", "deployments", SHOP, "web")
-    yield Attack("the workload itself", who, (
-        merge(web, {"spec": {"replicas": 3}}),
-        merge(place("apps/v1", "statefulsets", SHOP, "db"), {"spec": {"replicas": 3}}),
-        delete(web),
-    ))  # fmt: skip
-    yield Attack("a ReplicaSet's scale", who, (
-        merge(place("apps/v1", "replicasets", SHOP, "x") + "/scale", {"spec": {"replicas": 3}}),
-    ), rbac_alone=True)  # fmt: skip
+    yield Attack(
+        "the workload itself",
+        who,
+        (
+            merge(web, {"spec": {"replicas": 3}}),
+            merge(place("apps/v1", "statefulsets", SHOP, "db"), {"spec": {"replicas": 3}}),
+            delete(web),
+        ),
+    )
+    yield Attack(
+        "a ReplicaSet's scale",
+        who,
+        (merge(place("apps/v1", "replicasets", SHOP, "x") + "/scale", {"spec": {"replicas": 3}}),),
+        rbac_alone=True,
+    )
 
 
 def _events() -> Iterator[Attack]:
@@ -215,9 +258,14 @@ def _events() -> Iterator[Attack]:
         yield Attack("an Event", who, tuple(event(one) for one in names))
     old = place("v1", "events", SHOP, f"{RUN}.old")
     for name in ACTORS:
-        yield Attack("an Event changed or deleted", f"act-{name}", (
-            merge(old, {"message": "x"}), delete(old),
-        ))  # fmt: skip
+        yield Attack(
+            "an Event changed or deleted",
+            f"act-{name}",
+            (
+                merge(old, {"message": "x"}),
+                delete(old),
+            ),
+        )
 
 
 def _misplaced() -> Iterator[Attack]:

@@ -56,23 +56,43 @@ def _writes(who: str) -> Iterator[Attack]:
         where = namespace.removeprefix("attack-")
         yield Attack(f"a pod, a workload, a Secret or a ConfigMap in `{where}`", who, forms)
     web = place("apps/v1", "deployments", SHOP, "web")
-    yield Attack("a Deployment's owner, labels or end", who, (
-        merge(web, {"metadata": {"labels": {"x": "y"}}}), delete(web),
-    ))  # fmt: skip
+    yield Attack(
+        "a Deployment's owner, labels or end",
+        who,
+        (
+            merge(web, {"metadata": {"labels": {"x": "y"}}}),
+            delete(web),
+        ),
+    )
     space = place("v1", "namespaces", name=SHOP)
-    yield Attack("a namespace: opted in or out, made, deleted", who, (
-        merge(space, {"metadata": {"labels": {"tiphys.io/heal": None}}}),
-        merge(place("v1", "namespaces", name=SYSTEM), {"metadata": {"labels": {"tiphys.io/heal": "enabled"}}}),
-        post(place("v1", "namespaces"), {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "attack-x"}}),
-        delete(space), delete(place("v1", "namespaces", name=STOP)),
-    ))  # fmt: skip
+    yield Attack(
+        "a namespace: opted in or out, made, deleted",
+        who,
+        (
+            merge(space, {"metadata": {"labels": {"tiphys.io/heal": None}}}),
+            merge(
+                place("v1", "namespaces", name=SYSTEM),
+                {"metadata": {"labels": {"tiphys.io/heal": "enabled"}}},
+            ),
+            post(
+                place("v1", "namespaces"),
+                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "attack-x"}},
+            ),
+            delete(space),
+            delete(place("v1", "namespaces", name=STOP)),
+        ),
+    )
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "attack-x"}}
-    yield Attack("a node", who, (
-        post(place("v1", "nodes"), node),
-        merge("@@NODE@@", {"spec": {"unschedulable": True}}),
-        merge("@@NODE@@", {"metadata": {"labels": {"tiphys.io/heal": "enabled"}}}),
-        delete("@@NODE@@"),
-    ))  # fmt: skip
+    yield Attack(
+        "a node",
+        who,
+        (
+            post(place("v1", "nodes"), node),
+            merge("@@NODE@@", {"spec": {"unschedulable": True}}),
+            merge("@@NODE@@", {"metadata": {"labels": {"tiphys.io/heal": "enabled"}}}),
+            delete("@@NODE@@"),
+        ),
+    )
     definition = place(
         "apiextensions.k8s.io/v1",
         "customresourcedefinitions",
@@ -116,11 +136,24 @@ def _escalations(who: str) -> Iterator[Attack]:
         (SHOP, "default"),
         ("kube-system", "default"),
     )
-    yield Attack("another account's token", who, tuple(
-        post(place("v1", "serviceaccounts", namespace, name) + "/token", asked) for namespace, name in accounts
-    ))  # fmt: skip
-    request = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "attack-x"},
-               "spec": {"request": "eA==", "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}}  # fmt: skip
+    yield Attack(
+        "another account's token",
+        who,
+        tuple(
+            post(place("v1", "serviceaccounts", namespace, name) + "/token", asked)
+            for namespace, name in accounts
+        ),
+    )
+    request = {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": "attack-x"},
+        "spec": {
+            "request": "eA==",
+            "signerName": "kubernetes.io/kube-apiserver-client",
+            "usages": ["client auth"],
+        },
+    }
     yield Attack(
         "a client certificate",
         who,
@@ -133,19 +166,34 @@ def _escalations(who: str) -> Iterator[Attack]:
         "metadata": {"name": "attack-x"},
     }
     group = "admissionregistration.k8s.io/v1"
-    yield Attack("the policies themselves", who, (
-        delete(place(group, "validatingadmissionpolicies", name="attack-act")),
-        delete(place(group, "validatingadmissionpolicybindings", name="attack-act")),
-        merge(place(group, "validatingadmissionpolicies", name="attack-act"), {"spec": {"failurePolicy": "Ignore"}}),
-        post(place(group, "mutatingwebhookconfigurations"), hook),
-    ), rbac_alone=True)  # fmt: skip
+    yield Attack(
+        "the policies themselves",
+        who,
+        (
+            delete(place(group, "validatingadmissionpolicies", name="attack-act")),
+            delete(place(group, "validatingadmissionpolicybindings", name="attack-act")),
+            merge(
+                place(group, "validatingadmissionpolicies", name="attack-act"),
+                {"spec": {"failurePolicy": "Ignore"}},
+            ),
+            post(place(group, "mutatingwebhookconfigurations"), hook),
+        ),
+        rbac_alone=True,
+    )
     pods = Request("GET", place("v1", "pods", SHOP))
-    yield Attack("somebody else's name", who, tuple(
-        Request("GET", pods.path, headers=headers) for headers in (
-            (("Impersonate-User", "admin"),), (("Impersonate-User", USERS["controller"]),),
-            (("Impersonate-User", USERS[who]), ("Impersonate-Group", "system:masters")),
-        )
-    ), rbac_alone=True)  # fmt: skip
+    yield Attack(
+        "somebody else's name",
+        who,
+        tuple(
+            Request("GET", pods.path, headers=headers)
+            for headers in (
+                (("Impersonate-User", "admin"),),
+                (("Impersonate-User", USERS["controller"]),),
+                (("Impersonate-User", USERS[who]), ("Impersonate-Group", "system:masters")),
+            )
+        ),
+        rbac_alone=True,
+    )
     later = step_pod("rollout-undo", 9)
     yield Attack(
         "a pod that runs as another action", who, (post(place("v1", "pods", ACTIONS), later),)

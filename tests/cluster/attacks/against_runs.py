@@ -95,10 +95,17 @@ def _bad_pods() -> Iterator[Attack]:
         ("spec/initContainers", [*good["spec"]["initContainers"], more]),
     )
     fields: dict[str, Any] = {
-        "hostNetwork": True, "hostPID": True, "hostIPC": True, "shareProcessNamespace": True,
-        "nodeName": "x", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["x"]}], "runtimeClassName": "x",
-        "dnsConfig": {"nameservers": ["1.2.3.4"]}, "hostname": "x", "setHostnameAsFQDN": True,
-    }  # fmt: skip
+        "hostNetwork": True,
+        "hostPID": True,
+        "hostIPC": True,
+        "shareProcessNamespace": True,
+        "nodeName": "x",
+        "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["x"]}],
+        "runtimeClassName": "x",
+        "dnsConfig": {"nameservers": ["1.2.3.4"]},
+        "hostname": "x",
+        "setHostnameAsFQDN": True,
+    }
     for name, value in fields.items():
         if name != "runtimeClassName":  # The API server asks for such a class first.
             yield attack(f"`{name}`", (f"spec/{name}", value))
@@ -228,13 +235,23 @@ def _surroundings() -> Iterator[Attack]:
         "a Secret with an account's token": (
             "v1",
             "secrets",
-            {"kind": "Secret", "type": "kubernetes.io/service-account-token",
-             "metadata": {**meta, "annotations": {"kubernetes.io/service-account.name": "act-rollout-undo"}}},
+            {
+                "kind": "Secret",
+                "type": "kubernetes.io/service-account-token",
+                "metadata": {
+                    **meta,
+                    "annotations": {"kubernetes.io/service-account.name": "act-rollout-undo"},
+                },
+            },
         ),
         "a ConfigMap": ("v1", "configmaps", {"kind": "ConfigMap"}),
         "a Role": (f"{rbac}/v1", "roles", {"kind": "Role", "rules": []}),
-        "a RoleBinding": (f"{rbac}/v1", "rolebindings", {"kind": "RoleBinding", "roleRef": role, "subjects": [subject]}),
-    }  # fmt: skip
+        "a RoleBinding": (
+            f"{rbac}/v1",
+            "rolebindings",
+            {"kind": "RoleBinding", "roleRef": role, "subjects": [subject]},
+        ),
+    }
     for title, (version, plural, body) in bodies.items():
         whole = {"apiVersion": version, "metadata": meta, **body}
         for who in (*EVERYBODY, "controller"):
@@ -250,10 +267,16 @@ def _surroundings() -> Iterator[Attack]:
             for name in ACTORS
         )
         yield Attack("a token of an action's account", who, asked)
-        yield Attack("a right of an action taken or changed", who, (
-            delete(place(f"{rbac}/v1", "rolebindings", ACTIONS, "act-restart-pod-reports")),
-            merge(place(f"{rbac}/v1", "roles", ACTIONS, "act-restart-pod-reports"), {"rules": []}),
-        ))  # fmt: skip
+        yield Attack(
+            "a right of an action taken or changed",
+            who,
+            (
+                delete(place(f"{rbac}/v1", "rolebindings", ACTIONS, "act-restart-pod-reports")),
+                merge(
+                    place(f"{rbac}/v1", "roles", ACTIONS, "act-restart-pod-reports"), {"rules": []}
+                ),
+            ),
+        )
         yield Attack("an account deleted", who, (delete(f"{accounts}/act-restart-pod"),))
 
 
@@ -280,20 +303,39 @@ def _stops() -> Iterator[Attack]:
     yield attack("a stop that nobody can delete", ("metadata/finalizers", ["x/y"]))
     yield attack(
         "another name, label or annotation",
-        ("metadata/name", "kube-root-ca.crt"), ("metadata/name", "x"), ("metadata/labels/x", "y"),
-        ("metadata/labels", {}), ("metadata/labels/tiphys.io~1stop", "no"),
-        ("metadata/annotations/x", "y"), ("metadata/generateName", "stop-"),
-    )  # fmt: skip
+        ("metadata/name", "kube-root-ca.crt"),
+        ("metadata/name", "x"),
+        ("metadata/labels/x", "y"),
+        ("metadata/labels", {}),
+        ("metadata/labels/tiphys.io~1stop", "no"),
+        ("metadata/annotations/x", "y"),
+        ("metadata/generateName", "stop-"),
+    )
     yield attack(
         "other contents",
-        ("data/more", "x"), ("data/reason", "x" * 1025), ("binaryData/x", "eA=="), ("immutable", True),
-    )  # fmt: skip
+        ("data/more", "x"),
+        ("data/reason", "x" * 1025),
+        ("binaryData/x", "eA=="),
+        ("immutable", True),
+    )
     engaged = f"{STOPS}/stop-old"
     for who in ("launcher", "gateway", "agents", "act-restart-pod", "act-unknown"):
-        yield Attack("a stop changed", who, (
-            merge(engaged, {"metadata": {"labels": {"tiphys.io/stop": None}}}),
-            apply(engaged, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "stop-old"}, "data": {"reason": "x"}}),
-        ))  # fmt: skip
+        yield Attack(
+            "a stop changed",
+            who,
+            (
+                merge(engaged, {"metadata": {"labels": {"tiphys.io/stop": None}}}),
+                apply(
+                    engaged,
+                    {
+                        "apiVersion": "v1",
+                        "kind": "ConfigMap",
+                        "metadata": {"name": "stop-old"},
+                        "data": {"reason": "x"},
+                    },
+                ),
+            ),
+        )
         yield Attack("a stop deleted", who, (delete(engaged),))
         if who != "gateway":
             yield Attack("a stop engaged", who, (post(STOPS, good),))

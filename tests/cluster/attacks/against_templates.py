@@ -14,8 +14,14 @@ TEMPLATES = place("argoproj.io/v1alpha1", "workflowtemplates", ACTIONS)
 PUBLISHED = f"{TEMPLATES}/restart-pod-v1"
 CATALOGUE = place("v1", "configmaps", SYSTEM, "tiphys-catalogue")
 NOT_PUBLISHERS = (
-    "launcher", "gateway", "agents", "controller", "act-restart-pod", "act-unknown", "administrator",
-)  # fmt: skip
+    "launcher",
+    "gateway",
+    "agents",
+    "controller",
+    "act-restart-pod",
+    "act-unknown",
+    "administrator",
+)
 ENTRY = "plan,notAfter,signature,target"
 RUN, ROLLBACK = "spec/templates/1", "spec/templates/3"
 _CONTAINER = f"{RUN}/containerSet/containers/0"
@@ -41,8 +47,10 @@ def sections() -> list[Section]:
         ("The catalogue", "", list(_catalogue())),
         (
             "Argo's other kinds",
-            "What has no namespace can be refused to our own identities only: other teams may have "
-            "an Argo of their own.",
+            (
+                "What has no namespace can be refused to our own identities only: "
+                "other teams may have an Argo of their own."
+            ),
             list(_other_kinds()),
         ),
     ]
@@ -75,22 +83,35 @@ def _malformed() -> Iterator[Attack]:
     base = template()
     yield _with(
         "a name that is not `<action>-v<number>`",
-        ("metadata/name", "restart-pod"), ("metadata/name", "scale-workload-v9"),
-        ("metadata/name", "restart-pod-vx"), ("metadata/name", "restart-pod-v1.x"),
+        ("metadata/name", "restart-pod"),
+        ("metadata/name", "scale-workload-v9"),
+        ("metadata/name", "restart-pod-vx"),
+        ("metadata/name", "restart-pod-v1.x"),
         ("metadata/labels", {}),
-    )  # fmt: skip
+    )
     yield _with("another action's account", ("spec/serviceAccountName", "act-scale-workload"))
     yield _with("no action's account", ("spec/serviceAccountName", "default"))
     yield _attack("no account", without(base, "spec/serviceAccountName"))
     fields = {
-        "podSpecPatch": "{}", "hostNetwork": True, "hostAliases": [{"ip": "1.2.3.4"}],
-        "executor": {"serviceAccountName": "default"}, "artifactGC": {"podSpecPatch": "{}"},
-        "workflowTemplateRef": {"name": "scale-workload-v1"}, "volumes": [{"name": "x"}],
-        "volumeClaimTemplates": [{"spec": {}}], "hooks": {"x": {"template": "rollback"}},
-        "templateDefaults": {"timeout": "1m"}, "suspend": True, "shutdown": "Terminate",
-        "workflowMetadata": {"labels": {"x": "y"}}, "schedulerName": "x", "retryStrategy": {"limit": 9},
-        "dnsPolicy": "None", "podDisruptionBudget": {"maxUnavailable": 0}, "parallelism": 1,
-    }  # fmt: skip
+        "podSpecPatch": "{}",
+        "hostNetwork": True,
+        "hostAliases": [{"ip": "1.2.3.4"}],
+        "executor": {"serviceAccountName": "default"},
+        "artifactGC": {"podSpecPatch": "{}"},
+        "workflowTemplateRef": {"name": "scale-workload-v1"},
+        "volumes": [{"name": "x"}],
+        "volumeClaimTemplates": [{"spec": {}}],
+        "hooks": {"x": {"template": "rollback"}},
+        "templateDefaults": {"timeout": "1m"},
+        "suspend": True,
+        "shutdown": "Terminate",
+        "workflowMetadata": {"labels": {"x": "y"}},
+        "schedulerName": "x",
+        "retryStrategy": {"limit": 9},
+        "dnsPolicy": "None",
+        "podDisruptionBudget": {"maxUnavailable": 0},
+        "parallelism": 1,
+    }
     for name, value in fields.items():
         yield _with(f"`spec.{name}`", (f"spec/{name}", value))
     for name in (
@@ -133,13 +154,20 @@ def _malformed() -> Iterator[Attack]:
             f"a template of type {name}", ("spec/templates/0", {"name": "steps", name: value})
         )
     more: dict[str, Any] = {
-        "podSpecPatch": "{}", "initContainers": [{"name": "x", "image": "x", "command": ["x"]}],
-        "sidecars": [{"name": "x", "image": "x", "command": ["x"]}], "serviceAccountName": "default",
-        "executor": {"serviceAccountName": "default"}, "retryStrategy": {"limit": 9},
-        "inputs": {"parameters": [{"name": "x"}]}, "daemon": True, "hostAliases": [{"ip": "1.2.3.4"}],
-        "archiveLocation": {"archiveLogs": True}, "memoize": {"key": "x", "maxAge": "1m", "cache": {"configMap": {"name": "x", "key": "x"}}},
-        "automountServiceAccountToken": False, "synchronization": {"mutexes": [{"name": "x"}]},
-    }  # fmt: skip
+        "podSpecPatch": "{}",
+        "initContainers": [{"name": "x", "image": "x", "command": ["x"]}],
+        "sidecars": [{"name": "x", "image": "x", "command": ["x"]}],
+        "serviceAccountName": "default",
+        "executor": {"serviceAccountName": "default"},
+        "retryStrategy": {"limit": 9},
+        "inputs": {"parameters": [{"name": "x"}]},
+        "daemon": True,
+        "hostAliases": [{"ip": "1.2.3.4"}],
+        "archiveLocation": {"archiveLogs": True},
+        "memoize": {"key": "x", "maxAge": "1m", "cache": {"configMap": {"name": "x", "key": "x"}}},
+        "automountServiceAccountToken": False,
+        "synchronization": {"mutexes": [{"name": "x"}]},
+    }
     for name, value in more.items():
         yield _with(f"`{name}` in a template", (f"{RUN}/{name}", value))
     step = "spec/templates/0/steps/0/0"
@@ -154,12 +182,15 @@ def _malformed() -> Iterator[Attack]:
     )
     yield _with(
         "a step that is repeated, passed over or does more",
-        (f"{step}/withItems", ["1", "2"]), (f"{step}/withParam", "{{workflow.parameters.plan}}"),
-        (f"{step}/continueOn", {"failed": True}), (f"{step}/onExit", "rollback"),
-        (f"{step}/when", "1 == 2"), ("spec/templates/2/steps/0/0/when", "{{workflow.parameters.plan}}"),
+        (f"{step}/withItems", ["1", "2"]),
+        (f"{step}/withParam", "{{workflow.parameters.plan}}"),
+        (f"{step}/continueOn", {"failed": True}),
+        (f"{step}/onExit", "rollback"),
+        (f"{step}/when", "1 == 2"),
+        ("spec/templates/2/steps/0/0/when", "{{workflow.parameters.plan}}"),
         (f"{step}/hooks", {"x": {"template": "rollback"}}),
         (f"{step}/arguments", {"parameters": [{"name": "x", "value": "y"}]}),
-    )  # fmt: skip
+    )
     yield _with(
         "a containerSet with retries, or two of them",
         (f"{RUN}/containerSet/retryStrategy", {"retries": 3}),
@@ -201,9 +232,11 @@ def _malformed_code() -> Iterator[Attack]:
         )
         yield _with(
             f"another program in a {called}",
-            (f"{where}/command", ["sh", "-c"]), (f"{where}/args", ["act", "x"]),
-            (f"{where}/args", ["x"]), (f"{where}/args", []),
-        )  # fmt: skip
+            (f"{where}/command", ["sh", "-c"]),
+            (f"{where}/args", ["act", "x"]),
+            (f"{where}/args", ["x"]),
+            (f"{where}/args", []),
+        )
         yield _with(
             f"`{{{{` in a {called}'s image",
             (f"{where}/image", "{{workflow.parameters.plan}}"),

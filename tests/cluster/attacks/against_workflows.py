@@ -21,8 +21,10 @@ def sections() -> list[Section]:
     return [
         (
             "A new Workflow with a field of Argo's WorkflowSpec",
-            "Each field of the CustomResourceDefinition's schema, with a value made from it: alone, "
-            "with each of the two allowed fields, and with both.",
+            (
+                "Each field of the CustomResourceDefinition's schema, with a value made from it: "
+                "alone, with each of the two allowed fields, and with both."
+            ),
             list(_fields()),
         ),
         (
@@ -46,8 +48,12 @@ def _fields() -> Iterator[Attack]:
         if name in ALLOWED:
             continue
         whole = workflow(NEW, **{name: value})
-        forms = (without(without(whole, "spec/arguments"), "spec/workflowTemplateRef"),
-                 without(whole, "spec/arguments"), without(whole, "spec/workflowTemplateRef"), whole)  # fmt: skip
+        forms = (
+            without(without(whole, "spec/arguments"), "spec/workflowTemplateRef"),
+            without(whole, "spec/arguments"),
+            without(whole, "spec/workflowTemplateRef"),
+            whole,
+        )
         yield Attack(f"`spec.{name}`", "launcher", tuple(post(WORKFLOWS, one) for one in forms))
 
 
@@ -131,9 +137,12 @@ def _metadata() -> Iterator[Attack]:
 
     yield attack(
         "a name that is no plan's digest",
-        named("x"), named("tiphys-" + "c" * 39), named("tiphys-" + "c" * 41),
-        named("tiphys-" + "1" * 40), named("x-tiphys-" + "c" * 40),
-    )  # fmt: skip
+        named("x"),
+        named("tiphys-" + "c" * 39),
+        named("tiphys-" + "c" * 41),
+        named("tiphys-" + "1" * 40),
+        named("x-tiphys-" + "c" * 40),
+    )
     yield attack(
         "`generateName`",
         changed(plan, "metadata/generateName", "tiphys-"),
@@ -205,10 +214,12 @@ def _launcher_updates() -> Iterator[Attack]:
     parameters = plan["spec"]["arguments"]["parameters"]
     yield attack(
         "another template",
-        *({"spec": {"workflowTemplateRef": ref, **more}}
-          for ref in ({"name": "scale-workload-v1"}, {"clusterScope": True}, None)
-          for more in ({}, {"shutdown": "Stop"})),
-    )  # fmt: skip
+        *(
+            {"spec": {"workflowTemplateRef": ref, **more}}
+            for ref in ({"name": "scale-workload-v1"}, {"clusterScope": True}, None)
+            for more in ({}, {"shutdown": "Stop"})
+        ),
+    )
     yield attack(
         "other arguments",
         {"spec": {"arguments": {"parameters": parameters[:3]}}},
@@ -225,10 +236,17 @@ def _launcher_updates() -> Iterator[Attack]:
     )
     yield attack(
         "labels, with a stop",
-        *({"metadata": {"labels": labels}, **stop} for labels in (
-            {"x": "y"}, {"tiphys.io/incident": "another"}, {"tiphys.io/incident": None},
-            {"workflows.argoproj.io/completed": "true"}, None)),
-    )  # fmt: skip
+        *(
+            {"metadata": {"labels": labels}, **stop}
+            for labels in (
+                {"x": "y"},
+                {"tiphys.io/incident": "another"},
+                {"tiphys.io/incident": None},
+                {"workflows.argoproj.io/completed": "true"},
+                None,
+            )
+        ),
+    )
     yield attack(
         "annotations, with a stop", {"metadata": {"annotations": {"tiphys.io/x": "y"}}, **stop}
     )

@@ -22,7 +22,7 @@ NOT_AFTER = "@@IN-TEN-MINUTES@@"
 SECONDS = 30.0
 AT_ONCE = 8
 _POLICY = re.compile(
-    r"ValidatingAdmissionPolicy '[a-z]+-([a-z-]+)' with binding '[^']*' (.*)", re.S
+    r"ValidatingAdmissionPolicy '[a-z]+-([a-z-]+)' with binding '[^']*' (.*)", re.DOTALL
 )
 
 
@@ -86,7 +86,7 @@ class Answer:
             said = found.group(2)
             # An expression that failed refuses as well, but not because it was asked.
             return f"{found.group(1)}: {said.removeprefix('denied request: ')}"
-        if re.search(r"is forbidden: .* cannot |attempting to grant RBAC", self.message, re.S):
+        if re.search(r"is forbidden: .* cannot |attempting to grant RBAC", self.message, re.DOTALL):
             return "RBAC"
         return ""
 

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import siege
 from fort import Fort, standing
+
 from tools.cluster.target import Target
 
 

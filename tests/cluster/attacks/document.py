@@ -10,14 +10,14 @@ PATH = Path(__file__).resolve().parents[3] / "docs" / "attacks.md"
 _HEAD = """\
 # What was tried against the boundary
 
-Written by `TIPHYS_ATTACKS=write pytest tests/cluster/attacks`, and compared by every other run: each
+Written by `TIPHYS_ATTACKS=write pytest tests/cluster/attacks`, compared by every other run: each
 line is a request to a real Kubernetes API server, with Argo's definitions, the chart's rights,
 templates and policies, and no service running. [boundary.md](boundary.md) says what the policies
 are for.
 
-**Own rights**: with the attacker's real token and exactly the chart's Roles. **Every right**: as the
-same user in a group that is bound to `cluster-admin`, so that RBAC refuses nothing and admission
-stands alone. RBAC alone refuses what is marked so. An `administrator` here is somebody with every
+**Own rights**: with the attacker's real token and exactly the chart's Roles. **Every right**: as
+the same user in a group that is bound to `cluster-admin`, so that RBAC refuses nothing and
+admission stands alone. RBAC alone refuses what is marked so. An `administrator` here is somebody with every
 right who is no publisher; `collector` is Kubernetes' garbage collector; `act-unknown` an account
 among the runs that no action has; `unbound` a token that was not made for a pod. Where several
 policies refuse, the API server names any of them, and this list says `admission`.
@@ -48,7 +48,7 @@ def _table(rows: Sequence[str]) -> str:
 
 
 def _row(one: Outcome) -> str:
-    own = _walls(one.own, certain=one.certain(wide=False)) or "–"
+    own = _walls(one.own, certain=one.certain(wide=False)) or "no token"
     alone = "RBAC alone refuses" if one.attack.rbac_alone else "the same"
     wide = _walls(one.wide, certain=one.certain(wide=True)) or alone
     forms = len(one.attack.requests)

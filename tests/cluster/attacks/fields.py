@@ -1,4 +1,4 @@
-"""Values for every field of Argo's WorkflowSpec, made from the CustomResourceDefinition's schema."""
+"""Values for every field of Argo's WorkflowSpec, made from its definition's schema."""
 
 import gzip
 import json
@@ -63,5 +63,5 @@ def _object(schema: Json) -> Json:
     if not fields:
         rest = schema.get("additionalProperties")
         return {"x": value(rest) if isinstance(rest, dict) else "x"}
-    names = schema.get("required") or [sorted(fields)[0]]
+    names = schema.get("required") or [min(fields)]
     return {name: value(fields[name]) for name in names}

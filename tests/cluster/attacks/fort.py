@@ -15,15 +15,39 @@ import yaml
 from asking import MERGE, Answer, Json, Request, Who, Wire, place, until
 from attack import Outcome, Section
 from garrison import (
-    ACTIONS, ACTORS, ALL_RIGHTS, ANCHOR, ARGO, ELSEWHERE, EXECUTOR, NAMESPACES, OTHER_RUN, PODS,
-    PUBLISHER, RELEASE, RUN, SHOP, STEP, STOP, SYSTEM, USERS, all_rights, anchor, config_map,
-    namespaces, older, step_pod, targets, workflow,
+    ACTIONS,
+    ACTORS,
+    ALL_RIGHTS,
+    ANCHOR,
+    ARGO,
+    ELSEWHERE,
+    EXECUTOR,
+    NAMESPACES,
+    OTHER_RUN,
+    PODS,
+    PUBLISHER,
+    RELEASE,
+    RUN,
+    SHOP,
+    STEP,
+    STOP,
+    SYSTEM,
+    USERS,
+    all_rights,
+    anchor,
+    config_map,
+    namespaces,
+    older,
+    step_pod,
+    targets,
+    workflow,
 )  # fmt: skip
+
 from tools.cluster.target import Target
 
 KINDS = (
-    "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "WorkflowTemplate",
-    "ConfigMap", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+    "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ConfigMap",
+    "WorkflowTemplate", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
 )  # fmt: skip
 CHECKOUT = Path(__file__).resolve().parents[3]
 WORKFLOWS = place("argoproj.io/v1alpha1", "workflows", ACTIONS)

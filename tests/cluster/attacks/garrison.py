@@ -20,10 +20,6 @@ EXECUTOR, STEP, PAUSE = (
 )
 ACTORS = {"restart-pod": 101, "rollout-undo": 102, "scale-workload": 103}
 """The actions, with the last part of the names of their pods."""
-KINDS = (
-    "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "WorkflowTemplate",
-    "ConfigMap", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
-)  # fmt: skip
 
 
 def account(namespace: str, name: str) -> str:
@@ -80,7 +76,7 @@ def all_rights() -> list[Json]:
 
 
 def older() -> list[Json]:
-    """Give what no policy lets in: a result of one run under another's name; a stop that is none."""
+    """Give what no policy lets in: a result of one run by another's name; a stop that is none."""
     stray = {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "WorkflowTaskResult",

@@ -63,8 +63,13 @@ def _of_argo() -> Iterator[Attack]:
 def _of_publishers() -> Iterator[Attack]:
     base = template(1)
     yield Attack("the next number of a template", "publisher", (post(TEMPLATES, template()),))
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
-        "nodeSelectorTerms": [{"matchExpressions": [{"key": "x", "operator": "Exists"}]}]}}}  # fmt: skip
+    affinity = {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpressions": [{"key": "x", "operator": "Exists"}]}]
+            }
+        }
+    }
     upgraded: list[tuple[str, Any]] = [
         ("spec/templates/1/containerSet/containers/0/image", "docker.io/tiphys/step:next"),
         ("spec/templates/3/container/env/0/value", "x"),

@@ -125,16 +125,12 @@ def test_agents_only_read_and_no_secret(fort: Fort) -> None:
 def test_an_access_review_says_the_same(fort: Fort, name: str) -> None:
     """The rules above are computed here; the API server's own answers must agree with them."""
     mine = granted(fort, name)
-    asked: list[tuple[Grant, Json]] = []
-    for group, resource in sorted(served(fort)):
-        for verb in ("get", "list", "create", "update", "patch", "delete"):
-            for namespace in (SHOP, ""):
-                asked.append(
-                    (
-                        (namespace, f"{group}/{resource}", verb),
-                        _question(namespace, group, resource, verb),
-                    )
-                )
+    asked = [
+        ((namespace, f"{group}/{resource}", verb), _question(namespace, group, resource, verb))
+        for group, resource in sorted(served(fort))
+        for verb in ("get", "list", "create", "update", "patch", "delete")
+        for namespace in (SHOP, "")
+    ]
     who = fort.who(name, wide=False)
     path = place("authorization.k8s.io/v1", "selfsubjectaccessreviews")
     answers = fort.wire.all(
