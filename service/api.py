@@ -24,6 +24,7 @@ from tiphys.service.holds import Hold, Holds
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Ledger
 from tiphys.service.records import AuditEvent, Record
+from tiphys.service.run_stops import RunStops
 from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.views import DeadLetter, IncidentView, Views
 from tiphys.workflow_templates import catalogue
@@ -41,6 +42,7 @@ class Office:
     approvals: Approvals
     audit: Audit
     holds: Holds
+    run_stops: RunStops
     wake: Callable[[], None]
     """Called when a person has left work to be done."""
     stop: StopSwitch | None
@@ -163,6 +165,12 @@ async def acknowledge(desk: Desk, incident_id: str, person: Person) -> Incident:
         words = f"in the hands of {person.by}" + (f": {person.reason}" if person.reason else "")
         await entry.move(Step(Move.ACKNOWLEDGE, words, person.by, acknowledged_by=person.by))
         return entry.incident
+
+
+@router.post("/incidents/{incident_id}/abort")
+async def abort(desk: Desk, incident_id: str, person: Person) -> Incident:
+    """Stop the incident's run: what it changed is rolled back, and a human goes on from there."""
+    return await desk.run_stops.ask(incident_id, by=person.by, reason=person.reason)
 
 
 @router.get("/approvals")

@@ -105,6 +105,14 @@ def acknowledge(
     _decide("acknowledge", incident, client(url, data_dir), _person(by, reason, ""))
 
 
+def abort(
+    incident: str, url: Url = None, data_dir: DataDir = None, by: By = "", reason: Reason = ""
+) -> None:
+    """Stop the run of one incident; what it changed is rolled back."""
+    found = client(url, data_dir).post(f"/api/incidents/{incident}/abort", _person(by, reason, ""))
+    console.print(f"{found['id']}: its run is told to stop and rolls back")
+
+
 def _person(by: str, reason: str, digest: str) -> dict[str, str]:
     return {"by": by or whoami(), "reason": reason, "digest": digest}
 

@@ -84,5 +84,9 @@ class NotApprovableError(UsageError):
     """This incident has nothing to approve."""
 
 
+class NothingRunsError(UsageError):
+    """There is no run to stop."""
+
+
 class BadInputError(UsageError):
     """This input cannot be used."""

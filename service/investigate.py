@@ -26,6 +26,10 @@ class Investigator(Protocol):
         """Answer for a case; resumes where an earlier process stopped."""
         ...
 
+    async def forget(self, incident: str) -> None:
+        """Drop what was kept to resume the incident's investigations."""
+        ...
+
 
 class Investigate:
     """From OPEN to a proposal, to watching, or to a human."""
@@ -65,6 +69,7 @@ class Investigate:
         async with self._ledger.entry(job) as entry:
             await self._keep(entry, found)
             await entry.move(self._step(entry, found.decision))
+        await self._agents.forget(job.incident.id)
 
     async def _keep(self, entry: Entry, found: Investigation) -> None:
         incident = entry.incident

@@ -13,6 +13,7 @@ import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import ConfigException
+from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
 from tiphys.service.errors import BadInputError
 
@@ -21,8 +22,11 @@ log = structlog.get_logger()
 TIMEOUT = 5.0
 """Seconds for one request that is not a watch."""
 
-UNREACHABLE = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
-"""What the client raises when the API server does not answer."""
+UNREACHABLE = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ConfigException)
+"""What the client raises when the API server does not answer, or our token cannot be read anew."""
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod finds its own token, which is replaced there before it runs out."""
 
 
 class NoCredentials(client.ApiClient):
@@ -34,7 +38,9 @@ class NoCredentials(client.ApiClient):
 
 
 @contextlib.asynccontextmanager
-async def connect(kubeconfig: Path | None) -> AsyncGenerator[client.ApiClient]:
+async def connect(
+    kubeconfig: Path | None, account: Path = ACCOUNT
+) -> AsyncGenerator[client.ApiClient]:
     """Open a client with the given kubeconfig, else with the pod's own ServiceAccount.
 
     Without either the service still takes alerts, and hands each to a human. Raises
@@ -53,7 +59,10 @@ async def connect(kubeconfig: Path | None) -> AsyncGenerator[client.ApiClient]:
             raise BadInputError(f"the kubeconfig {kubeconfig}: {why}") from error
     else:
         try:
-            config.load_incluster_config(client_configuration=configuration)
+            # Reads the token again every minute.
+            InClusterConfigLoader(
+                token_filename=str(account / "token"), cert_filename=str(account / "ca.crt")
+            ).load_and_set(configuration)
         except (ConfigException, OSError):
             log.warning("no Kubernetes credentials: alerts are taken, and nothing can be healed")
             api = NoCredentials(configuration=configuration)

@@ -37,6 +37,10 @@ async def open_agents(
     playbooks = read_playbooks(settings.playbooks)
     # A file of its own: shared with other writers, each node would cost three times as much.
     path = settings.data_dir / "checkpoints.db"
+    if settings.external_database:
+        # Another replica has taken over what we left: see docs/adr/0006-roles.md.
+        for leftover in settings.data_dir.glob("checkpoints.db*"):
+            leftover.unlink()
     async with (
         AsyncSqliteSaver.from_conn_string(str(path)) as checkpointer,
         _open_metrics(settings) as metrics,

@@ -41,6 +41,7 @@ class AuditEvent(StrEnum):
     PLANNED = "planned"
     RUN_ENDED = "run_ended"
     RUN_STEP = "run_step"
+    RUN_STOP_ASKED = "run_stop_asked"
     SERVICE_STARTED = "service_started"
     SERVICE_STOPPED = "service_stopped"
     STOP_ENGAGED = "stop_engaged"

@@ -10,6 +10,7 @@ from tiphys.service.errors import ArgoUnavailableError
 from tiphys.service.holds import Holds
 from tiphys.service.kubernetes_api import connect
 from tiphys.service.process import Process
+from tiphys.service.run_stops import RunStops
 from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.views import Views
 from tiphys.service.webhook import Webhook, WebhookMetrics
@@ -46,6 +47,7 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
             approvals=Approvals(ledger, process.runs, validity),
             audit=ledger.audit,
             holds=Holds(ledger.database, ledger.audit),
+            run_stops=RunStops(ledger, process.runs),
             wake=process.wake,
             stop=stop,
             token=settings.api_token,

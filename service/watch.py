@@ -1,20 +1,24 @@
 """Stage: follow a Workflow step by step, and turn its end into an outcome.
 
-Invariant: a run that has not ended `deadline` after its `notAfter` pages a human, whatever the
-Workflow's phase says: a rollback pod that cannot be scheduled leaves it Running for ever.
+Invariants: a run that has not ended `deadline` after its `notAfter` pages a human, whatever the
+Workflow's phase says: a rollback pod that cannot be scheduled leaves it Running for ever. One that
+a person wants stopped is stopped, rolls back, and no other is started in its place.
 """
 
+import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, cast
 
 from tiphys.policies.lifecycle import Move
-from tiphys.policies.model import Outcome, Plan
+from tiphys.policies.model import Object, Outcome, Plan
 from tiphys.service.argo import Argo
 from tiphys.service.errors import ArgoUnavailableError
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Entry, Job, Ledger
 from tiphys.service.outcomes import RunView, outcome, view
 from tiphys.service.records import AuditEvent
+from tiphys.service.run_stops import RunStop, stop_of
 from tiphys.service.runs import Runs, StoredRun
 
 _FREEZE = {Outcome.ROLLBACK_FAILED, Outcome.UNKNOWN}
@@ -42,6 +46,7 @@ class Watch:
         async with self._ledger.database.reading() as tx:
             run = await self._runs.of(tx, job.incident)
             plan = await self._runs.plan(tx, job.incident)
+            wish = await stop_of(tx, run.name) if run else None
         if run is None or plan is None:
             await self._ledger.escalate(job, "the run of this incident cannot be found")
             return
@@ -58,7 +63,10 @@ class Watch:
         seen = view(workflow)
         await self._record(job, run, seen)
         if seen.ended:
-            await self._end(job, run, plan, outcome(seen))
+            await self._end(job, run, plan, outcome(seen), wish)
+        elif wish and not _is_stopping(workflow):
+            with contextlib.suppress(ArgoUnavailableError):  # asked again at the next look
+                await self._argo.stop(run.name)
         elif overdue:
             why = f"the Workflow is still {seen.phase} after its deadline"
             await self._end(job, run, plan, (Outcome.UNKNOWN, why))
@@ -75,8 +83,15 @@ class Watch:
                     )
             await self._runs.steps(entry.tx, run.name, steps)
 
-    async def _end(self, job: Job, run: StoredRun, plan: Plan, ended: tuple[Outcome, str]) -> None:
-        result, why = ended
+    async def _end(
+        self,
+        job: Job,
+        run: StoredRun,
+        plan: Plan,
+        ended: tuple[Outcome, str],
+        wish: RunStop | None = None,
+    ) -> None:
+        result, why = ended[0], f"{wish}; {ended[1]}" if wish else ended[1]
         async with self._ledger.entry(job) as entry:
             await self._runs.end(entry.tx, run.name, result, entry.now)
             await entry.record(
@@ -85,7 +100,7 @@ class Watch:
             if result in _FREEZE:
                 await self._freeze(entry, run, plan, why)
             tried = len(await self._runs.all_of(entry.tx, plan.incident))
-            again = tried < self._times.max_attempts
+            again = tried < self._times.max_attempts and wish is None
             await entry.move(self._step(entry, plan, (result, why), again=again))
 
     async def _freeze(self, entry: Entry, run: StoredRun, plan: Plan, why: str) -> None:
@@ -111,3 +126,8 @@ class Watch:
         if not again:
             return Step(Move.ESCALATE, words, outcome=result)
         return Step(Move.REINVESTIGATE, words, outcome=result, next_attempt=True)
+
+
+def _is_stopping(workflow: Object) -> bool:
+    spec = cast("dict[str, Any]", workflow.get("spec") or {})
+    return bool(spec.get("shutdown"))

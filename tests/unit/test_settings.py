@@ -129,3 +129,77 @@ def test_nothing_else_reads_the_environment() -> None:
                 if reads and isinstance(node.value, ast.Name) and node.value.id == "os":
                     found.add(str(path.relative_to(ROOT)))
     assert found - {"agents/__init__.py"} <= READERS
+
+
+POSTGRES = "postgresql://tiphys@db/tiphys"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("all", ["gateway", "agents", "launcher"]),
+        ("launcher", ["launcher"]),
+        ("launcher, gateway", ["gateway", "launcher"]),
+        ("agents,all", ["gateway", "agents", "launcher"]),
+        ("", ["gateway", "agents", "launcher"]),
+    ],
+)
+def test_roles_are_named_by_comma(
+    monkeypatch: pytest.MonkeyPatch, given: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv("TIPHYS_ROLES", given)
+    assert [*Settings().roles] == expected
+
+
+def test_a_role_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'pilot' is not a role; there are gateway, agents"):
+        Settings.model_validate({"roles": "gateway,pilot"})
+
+
+@pytest.mark.parametrize(
+    ("given", "lacking"),
+    [
+        ({}, ""),
+        ({"roles": "gateway"}, "TIPHYS_DATABASE_URL with a PostgreSQL and TIPHYS_NATS_URL"),
+        ({"roles": "agents", "database_url": POSTGRES}, "TIPHYS_NATS_URL"),
+        ({"roles": "agents", "database_url": "sqlite:///x", "nats_url": "nats://n"}, "PostgreSQL"),
+        ({"roles": "launcher"}, "PostgreSQL"),
+        ({"roles": "launcher", "database_url": POSTGRES}, ""),
+        ({"roles": "gateway,agents", "database_url": POSTGRES, "nats_url": "nats://n"}, ""),
+        ({"roles": "all", "database_url": POSTGRES}, ""),
+    ],
+)
+def test_fewer_roles_than_all_need_what_others_can_reach(
+    given: dict[str, str], lacking: str
+) -> None:
+    found = Settings.model_validate(given).lacking
+    assert lacking in found
+    assert bool(found) == bool(lacking)
+    if lacking == "TIPHYS_NATS_URL":
+        assert "PostgreSQL" not in found
+
+
+def test_a_url_that_names_no_driver_gets_ours() -> None:
+    for scheme in ("postgres", "postgresql", "postgresql+psycopg"):
+        url = f"{scheme}://a:b@c/d?sslmode=require"
+        expected = "postgresql+psycopg://a:b@c/d?sslmode=require"
+        assert Settings(database_url=url).database_url == expected
+
+
+def test_database_users_are_named_by_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().db_users == {
+        "gateway": "tiphys_gateway",
+        "agents": "tiphys_agents",
+        "launcher": "tiphys_launcher",
+    }
+    assert not Settings().names_db_users
+    monkeypatch.setenv("TIPHYS_DB_USERS", "agents=reader")
+    assert Settings().db_users == {
+        "gateway": "tiphys_gateway",
+        "agents": "reader",
+        "launcher": "tiphys_launcher",
+    }
+    assert Settings().names_db_users
+    monkeypatch.setenv("TIPHYS_DB_USERS", "pilot=reader")
+    with pytest.raises(ValidationError, match="db_users"):
+        Settings()

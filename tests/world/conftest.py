@@ -77,6 +77,7 @@ from tiphys.service.pipeline import Stage
 from tiphys.service.recheck import Recheck
 from tiphys.service.records import Record, Verification, verify
 from tiphys.service.roles import Role
+from tiphys.service.run_stops import RunStops
 from tiphys.service.runs import Runs, StoredRun
 from tiphys.service.settle import Settle, Waits
 from tiphys.service.tables import inbox, proposals
@@ -273,6 +274,8 @@ class Bench:
         self.runs = Runs(database)
         self.cases = Cases(database, self.incidents, self.runs, CLUSTER)
         self.approvals = self._approvals(Role.GATEWAY)
+        ledger, runs, _ = self.of(Role.GATEWAY)
+        self.run_stops = RunStops(ledger, runs)
         self.holds = Holds(self.users[Role.GATEWAY], Audit(self.users[Role.GATEWAY]))
 
     def of(self, role: Role) -> tuple[Ledger, Runs, Cases]:

@@ -72,6 +72,7 @@ async def desk_of(bench: Any, *, token: str = "", stop: Any = None) -> AsyncGene
         approvals=bench.approvals,
         audit=ledger.audit,
         holds=bench.holds,
+        run_stops=bench.run_stops,
         wake=pipeline.wake,
         stop=stop,
         token=SecretStr(token) if token else None,

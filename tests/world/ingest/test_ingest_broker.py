@@ -16,7 +16,7 @@ import pytest
 from nats.js.api import StreamConfig
 
 from tiphys.service.bus import STREAM, Bus
-from tiphys.service.errors import StreamFullError
+from tiphys.service.errors import BrokerUnavailableError, StreamFullError
 from tiphys.service.flights import Message
 from tiphys.service.nats_server import NatsServer
 
@@ -240,3 +240,67 @@ async def test_a_left_behind_broker_is_replaced_and_a_stranger_is_not_touched(
     assert oct((tmp_path / "server.json").stat().st_mode)[-3:] == "600"
     await third.stop()
     assert third.pid is None
+
+
+async def test_readiness_tells_a_broker_that_is_frozen_from_one_that_is_well(
+    ingest, alert, post_of
+) -> None:
+    await ingest.bus.check()
+    os.kill(ingest.broker.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(BrokerUnavailableError, match=r"silent|acknowledges nothing"):
+            async with asyncio.timeout(15):
+                await ingest.bus.check()
+        assert ingest.bus.ready, "the connection is open all the same"
+        assert (await ingest.post(post_of(alert()))).status_code == 503
+
+        async def noticed() -> bool:
+            try:
+                await ingest.bus.check()
+            except BrokerUnavailableError as error:
+                return "acknowledges nothing" in str(error)
+            return False
+
+        await ingest.until(noticed)
+    finally:
+        os.kill(ingest.broker.pid, signal.SIGCONT)
+
+    async def taken() -> bool:
+        return (await ingest.post(post_of(alert()))).status_code == 200
+
+    await ingest.until(taken)
+    await ingest.bus.check()
+
+
+async def test_silence_is_forgotten_or_nobody_would_ask_again(ingest, alert, post_of) -> None:
+    ingest.bus._unanswered_at = time.monotonic()
+    with pytest.raises(BrokerUnavailableError):
+        await ingest.bus.check()
+    ingest.bus._unanswered_at -= 11
+    await ingest.bus.check()
+
+
+async def test_replicas_share_one_consumer_and_each_message_goes_to_one(
+    ingest, alert, post_of
+) -> None:
+    other = Bus(max_bytes=32 << 20, ack_seconds=0.5)
+    await other.connect(ingest.broker.url)
+    try:
+        for number in range(6):
+            await ingest.post(post_of(alert(pod=f"p{number}")))
+        taken: list[list[int]] = []
+        for bus in (ingest.bus, other, ingest.bus, other):
+            received = await bus.fetch(2, 0.2)
+            taken.append([item.sequence for item in received])
+            if bus is ingest.bus:
+                for item in received:
+                    await item.done()
+        assert taken == [[1, 2], [3, 4], [5, 6], []]
+        await other.close()  # and what it held comes to the one that lives
+        again: list[int] = []
+        async with asyncio.timeout(10):
+            while len(again) < 2:
+                again += [item.sequence for item in await ingest.bus.fetch(2, 0.2)]
+        assert sorted(again) == [3, 4]
+    finally:
+        await other.close()

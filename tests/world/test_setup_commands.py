@@ -1,0 +1,82 @@
+"""Commands that prepare an installation, and what `serve` refuses before it begins."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tiphys.service.errors import BadInputError
+from tiphys.service.main import app
+from tiphys.service.role_launcher import open_launcher
+from tiphys.service.settings import Settings
+from tiphys.workflow_templates.signature import load_key, public_hex
+
+
+@pytest.fixture
+def tiphys(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    for name in [name for name in os.environ if name.startswith("TIPHYS_")]:
+        monkeypatch.delenv(name)
+
+    def run(*words: str, **environment: str) -> Result:
+        return CliRunner().invoke(app, [*words], env=environment)
+
+    return run
+
+
+def test_keygen_writes_a_private_key_once_and_prints_its_public_half(
+    tiphys: Callable[..., Result], tmp_path: Path
+) -> None:
+    file = tmp_path / "launcher.key"
+    made = tiphys("keygen", str(file))
+    assert made.exit_code == 0
+    assert made.stdout.strip() == public_hex(load_key(file))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    before = file.read_bytes()
+    again = tiphys("keygen", str(file))
+    assert isinstance(again.exception, BadInputError)
+    assert "never written over" in str(again.exception)
+    assert file.read_bytes() == before
+
+
+def test_keygen_says_why_it_cannot_write(tiphys: Callable[..., Result], tmp_path: Path) -> None:
+    assert isinstance(tiphys("keygen", str(tmp_path / "no" / "k")).exception, BadInputError)
+
+
+def test_migrate_makes_the_embedded_database(tiphys: Callable[..., Result], tmp_path: Path) -> None:
+    for _ in range(2):
+        done = tiphys("migrate", TIPHYS_DATA_DIR=str(tmp_path))
+        assert done.exit_code == 0, done.exception
+    assert (tmp_path / "tiphys.db").exists()
+
+
+@pytest.mark.parametrize("role", ["gateway", "agents", "launcher"])
+def test_one_role_alone_is_refused_without_a_database_that_others_reach(
+    tiphys: Callable[..., Result], tmp_path: Path, role: str
+) -> None:
+    refused = tiphys("serve", "--role", role, "--data-dir", str(tmp_path))
+    assert isinstance(refused.exception, BadInputError)
+    assert "TIPHYS_DATABASE_URL" in str(refused.exception)
+    assert not (tmp_path / "lock").exists(), "nothing was begun"
+
+
+def test_only_the_gateway_needs_tokens_to_listen_everywhere(
+    tiphys: Callable[..., Result], tmp_path: Path
+) -> None:
+    given = {"TIPHYS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/no"}
+    given |= {"TIPHYS_NATS_URL": "nats://127.0.0.1:1"}
+    words = ("serve", "--host", "0.0.0.0", "--data-dir", str(tmp_path), "--role")
+    refused = tiphys(*words, "gateway", **given)
+    assert "TIPHYS_WEBHOOK_TOKEN" in str(refused.exception)
+
+
+async def test_a_key_that_was_named_is_never_made(tmp_path: Path) -> None:
+    class Process:
+        settings = Settings(launcher_key=tmp_path / "given.key", data_dir=tmp_path)
+        ledger = runs = policy = None
+
+    with pytest.raises(BadInputError, match=r"given\.key"):
+        await open_launcher(Process())  # type: ignore[arg-type]
+    assert not os.listdir(tmp_path)
