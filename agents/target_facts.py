@@ -28,7 +28,7 @@ from tiphys.agents.resolver import Link, Resolver
 from tiphys.agents.workload_facts import revisions, rollout_is_stuck, rollout_moves
 from tiphys.policies.model import Change, Json, Object, Owner, Target, TargetFacts
 from tiphys.workflow_templates.action import Action, Parameters
-from tiphys.workflow_templates.mark import Trace, unfinished
+from tiphys.workflow_templates.mark import Trace, may_be_under_way, unfinished
 
 OURS: Final = "tiphys.io/"
 LONG_RUNNING: Final = "tiphys.io/long-running"
@@ -293,11 +293,16 @@ async def target_facts(
 async def open_mark(cluster: ClusterReader, thing: Object, now: datetime) -> str | None:
     """Give the mark of a run that acted on the target and was not seen to end well, or None.
 
-    Where only `/scale` was written the mark cannot say that its run was verified: its Event can.
+    Where only `/scale` was written the mark cannot say how its run ended: the run's Events can.
     """
-    digest = unfinished(thing, now)
+    digest = unfinished(thing)
     if digest is None:
         return None
     namespace = text(thing, "metadata", "namespace")
-    kept = await cluster.get("v1", "Event", namespace, f"tiphys-{digest}.{Trace.KEPT}")
-    return None if kept else f"{digest}.{Trace.ACT}"
+    kept, claim = [
+        await cluster.get("v1", "Event", namespace, f"tiphys-{digest}.{trace}")
+        for trace in (Trace.KEPT, Trace.ACT)
+    ]
+    if kept or not may_be_under_way(thing, digest, claim, now):
+        return None
+    return f"{digest}.{Trace.ACT}"

@@ -4,7 +4,8 @@ Three traces, because Argo may run a step again and people may write in between:
 
 - the mark on the target: annotation `tiphys.io/run` = `<digest>.act`, `.kept` (verified) or
   `.undone`, set in the same write as the values; where only `/scale` may be written, the field
-  manager that owns the replicas (`tiphys-<digest>`, `tiphys-<digest>.undone`);
+  manager that owns the replicas (`tiphys-<digest>`, `tiphys-<digest>.undone`), which the API
+  server keeps without a time, so that the claim says how old it is;
 - the claim: an Event `tiphys-<digest>.act`, made before the first write, with the target's
   generation, so that a mark that somebody removed is missed and the run never acts a second time;
 - the closed door: an Event `tiphys-<digest>.undone`, made before rollback looks; act refuses then.
@@ -26,7 +27,7 @@ ANNOTATION = "tiphys.io/run"
 POINTER = f"/metadata/annotations/{escape(ANNOTATION)}"
 GENERATION = "tiphys.io/generation"
 LONGEST_RUN = timedelta(hours=1)
-"""How long a field manager counts as a run that may still be under way."""
+"""How long a field manager counts as a run that may still be under way, from its claim on."""
 
 
 class Trace(StrEnum):
@@ -57,30 +58,39 @@ def by_annotation(target: Object) -> str:
     return str(at(target, POINTER) or "")
 
 
-def by_manager(target: Object, now: datetime) -> str:
-    """Read the mark from who owns `spec.replicas`; empty unless one run alone owns them.
-
-    An entry older than `LONGEST_RUN` marks a finished run, except for that run itself.
-    """
+def by_manager(target: Object) -> str:
+    """Read the mark from who owns `spec.replicas`; empty unless one run alone owns them."""
     entries = cast("list[dict[str, Any]]", at(target, "/metadata/managedFields") or [])
     owners = [e for e in entries if at(e, "/fieldsV1/f:spec/f:replicas") is not None]
     if len(owners) != 1 or not str(owners[0].get("manager")).startswith("tiphys-"):
         return ""
     run, _, ending = str(owners[0]["manager"]).removeprefix("tiphys-").partition(".")
-    if not ending and now - datetime.fromisoformat(str(owners[0]["time"])) > LONGEST_RUN:
-        return f"{run}.{Trace.KEPT}"
     return f"{run}.{ending or Trace.ACT}"
 
 
-def unfinished(target: Object, now: datetime) -> str | None:
+def unfinished(target: Object) -> str | None:
     """Give the digest of the run whose unfinished mark the target bears, or None.
 
-    A field manager cannot say that its run was verified; whoever knows that run may.
+    A field manager cannot say that its run has ended: see `may_be_under_way`.
     """
-    for text in (by_annotation(target), by_manager(target, now)):
+    for text in (by_annotation(target), by_manager(target)):
         if text.endswith(f".{Trace.ACT}"):
             return text.removesuffix(f".{Trace.ACT}")
     return None
+
+
+def may_be_under_way(target: Object, digest: str, claim: Object | None, now: datetime) -> bool:
+    """Judge an unfinished mark by its run's claim, an Event `tiphys-<digest>.act` or None.
+
+    An annotation stays until the run, or a human, says how it ended. A field manager stays for
+    ever: it counts while the claim that came before it is there and younger than `LONGEST_RUN`.
+    """
+    if by_annotation(target) == f"{digest}.{Trace.ACT}":
+        return True
+    if claim is None:
+        return False
+    began = at(claim, "/firstTimestamp") or at(claim, "/metadata/creationTimestamp")
+    return now - datetime.fromisoformat(str(began)) <= LONGEST_RUN
 
 
 def annotating(target: Object, text: str) -> list[Json]:
@@ -100,7 +110,9 @@ def standing(run: Run, target: Object, text: str) -> Standing:
     if digest == run.digest:
         return Standing.UNDONE if ending == Trace.UNDONE else Standing.OURS
     if ending == Trace.ACT and not found(run, digest, Trace.KEPT):
-        return Standing.ANOTHERS
+        theirs = _event(run, digest, Trace.ACT)
+        if may_be_under_way(target, digest, theirs, run.now()):
+            return Standing.ANOTHERS
     claimed = _event(run, run.digest, Trace.ACT)
     if claimed is None or at(claimed, f"/metadata/annotations/{escape(GENERATION)}") == _generation(
         target

@@ -156,7 +156,7 @@ class ScaleWorkload(Action):
             run=run,
             deadlines=self.deadlines,
             read=lambda: run.cluster.get("apps/v1", target.kind, target.namespace, target.name),
-            mark_of=lambda workload: mark.by_manager(workload, run.now()),
+            mark_of=mark.by_manager,
             write=write,
         )
 

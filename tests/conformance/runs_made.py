@@ -107,12 +107,14 @@ class Flown(Flight):
         """See it as the service does."""
         return view(self.workflow())
 
-    def ends(self) -> tuple[Outcome, RunView]:
+    def ends_as(self, expected: Outcome) -> RunView:
         """Wait for the end, and judge it as the service does."""
         self.ended()
         seen = self.view()
+        result, why = outcome(seen)
         assert seen.ended
-        return outcome(seen)[0], seen
+        assert result is expected, f"{result}: {why}: {seen.steps}"
+        return seen
 
     def results(self) -> dict[StepName, Result | None]:
         """Give what each step said."""

@@ -1,6 +1,5 @@
 """The catalogue's own steps in Argo's pods: each acts once, and what does not help is undone."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from worlds import World
 
 from tiphys.policies.model import Outcome
 from tiphys.service.argo import Argo
+from tiphys.service.outcomes import outcome
 from tiphys.workflow_templates import mark
 from tiphys.workflow_templates.action import Result, StepName
 
@@ -69,7 +69,7 @@ def test_restart_pod_replaces_exactly_one_pod(world: World) -> None:
     settled(world, path)
     before = uids(world, path)
     flown = fly(world, plan_on(world, pods_of(world, path)[0], RESTART))
-    assert flown.ends()[0] is Outcome.VERIFIED
+    flown.ends_as(Outcome.VERIFIED)
     gone = before - uids(world, path)
     assert gone == {flown.plan.target.uid}
     assert len(uids(world, path)) == 2
@@ -81,7 +81,7 @@ def test_rollout_undo_puts_the_earlier_template_back(world: World) -> None:
     first = settled(world, path)["spec"]["template"]
     second = release(world, path, "2")
     flown = fly(world, plan_on(world, second, UNDO))
-    assert flown.ends()[0] is Outcome.VERIFIED
+    flown.ends_as(Outcome.VERIFIED)
     after = world.wire.get(path)
     assert after["spec"]["template"] == first
     assert after["metadata"]["annotations"][mark.ANNOTATION] == f"{flown.digest}.kept"
@@ -96,7 +96,7 @@ def test_scale_workload_scales_and_leaves_its_mark(world: World) -> None:
     path = cart(world)
     before = settled(world, path)
     flown = fly(world, plan_on(world, before, SCALE, replicas=3))
-    assert flown.ends()[0] is Outcome.VERIFIED
+    flown.ends_as(Outcome.VERIFIED)
     after = world.wire.get(path)
     assert after["status"]["readyReplicas"] == 3
     assert after["metadata"]["generation"] == before["metadata"]["generation"] + 1
@@ -113,7 +113,7 @@ def test_a_stateful_set_is_scaled_too(world: World) -> None:
     made = world.wire.create(deployment(shop(world), pods, 1, "StatefulSet"))
     before = settled(world, place_of(made))
     flown = fly(world, plan_on(world, before, SCALE, replicas=2))
-    assert flown.ends()[0] is Outcome.VERIFIED
+    flown.ends_as(Outcome.VERIFIED)
     assert world.wire.get(place_of(made))["spec"]["replicas"] == 2
 
 
@@ -130,7 +130,7 @@ def test_replicas_that_do_not_come_up_are_taken_back(world: World) -> None:
     before = settled(world, path)
     full(world, space_of(path), 2)
     flown = fly(world, plan_on(world, before, SCALE, replicas=3), hopeless(world))
-    assert flown.ends()[0] is Outcome.ROLLED_BACK
+    flown.ends_as(Outcome.ROLLED_BACK)
     after = world.wire.get(path)
     assert after["spec"] == before["spec"]
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
@@ -140,7 +140,7 @@ def test_replicas_that_do_not_come_up_are_taken_back(world: World) -> None:
         VERIFY: Result.NOT_VERIFIED,
         ROLLBACK: Result.UNDONE,
     }
-    assert mark.by_manager(after, datetime.now(UTC)) == f"{flown.digest}.undone"
+    assert mark.by_manager(after) == f"{flown.digest}.undone"
 
 
 def test_an_earlier_release_that_is_worse_is_left_again(world: World) -> None:
@@ -151,7 +151,7 @@ def test_an_earlier_release_that_is_worse_is_left_again(world: World) -> None:
     )
     before = release(world, path, "2")
     flown = fly(world, plan_on(world, before, UNDO), hopeless(world))
-    assert flown.ends()[0] is Outcome.ROLLED_BACK
+    flown.ends_as(Outcome.ROLLED_BACK)
     after = settled(world, path)
     assert after["spec"] == before["spec"]
     assert after["metadata"]["annotations"][mark.ANNOTATION] == f"{flown.digest}.undone"
@@ -161,7 +161,7 @@ def test_a_restart_that_does_not_help_has_nothing_to_put_back(world: World) -> N
     path = cart(world, NOT_READY, 1)
     world.until("its pod is there", lambda: pods_of(world, path))
     flown = fly(world, plan_on(world, pods_of(world, path)[0], RESTART), hopeless(world))
-    assert flown.ends()[0] is Outcome.INEFFECTIVE
+    flown.ends_as(Outcome.INEFFECTIVE)
     assert flown.plan.target.uid not in uids(world, path)
 
 
@@ -170,8 +170,8 @@ def test_what_prometheus_cannot_tell_is_kept_and_unknown(world: World) -> None:
     before = settled(world, path)
     deaf = publish(world, variant="-deaf", share=HOPELESS, prometheus_url="http://127.0.0.1:9")
     flown = fly(world, plan_on(world, before, SCALE, replicas=3, query="up == 0"), deaf)
-    result, seen = flown.ends()
-    assert (result, seen.phase) == (Outcome.UNKNOWN, "Succeeded")
+    seen = flown.ends_as(Outcome.UNKNOWN)
+    assert seen.phase == "Succeeded"
     assert seen.result(VERIFY) is Result.UNKNOWABLE
     assert world.wire.get(path)["spec"]["replicas"] == 3
 
@@ -182,8 +182,8 @@ def test_what_somebody_else_changed_meanwhile_is_left_alone(world: World) -> Non
     flown = fly(world, plan_on(world, before, SCALE, replicas=3, hold=world.hold))
     replicas_are(world, path, 3)
     world.wire.patch(path, {"spec": {"replicas": 1}}, fieldManager="kubectl-edit")
-    result, seen = flown.ends()
-    assert (result, seen.result(ROLLBACK)) == (Outcome.ROLLBACK_FAILED, Result.NOT_OURS)
+    seen = flown.ends_as(Outcome.ROLLBACK_FAILED)
+    assert seen.result(ROLLBACK) is Result.NOT_OURS
     assert world.wire.get(path)["spec"]["replicas"] == 1
 
 
@@ -196,8 +196,7 @@ def test_a_target_that_moved_since_is_refused(world: World) -> None:
     world.wire.patch(path, {"spec": {"replicas": 1}}, fieldManager="kubectl-edit")
     moved = settled(world, path)
     flown = fly(world, plan)
-    result, seen = flown.ends()
-    assert result is Outcome.REFUSED
+    seen = flown.ends_as(Outcome.REFUSED)
     assert seen.steps[0].message == "the target is not as planned: /spec/replicas"
     assert seen.result(PRECHECK) is Result.REFUSED
     assert seen.result(ROLLBACK) is Result.NOTHING_CHANGED
@@ -208,8 +207,8 @@ def test_a_plan_whose_time_is_over_is_refused(world: World) -> None:
     path = cart(world)
     before = settled(world, path)
     flown = fly(world, plan_on(world, before, SCALE, replicas=3), seconds=-1)
-    result, seen = flown.ends()
-    assert (result, seen.steps[0].message) == (Outcome.REFUSED, "notAfter has passed")
+    seen = flown.ends_as(Outcome.REFUSED)
+    assert seen.steps[0].message == "notAfter has passed"
     assert world.wire.get(path)["spec"] == before["spec"]
 
 
@@ -218,8 +217,7 @@ def test_a_plan_that_somebody_else_signed_is_refused(world: World) -> None:
     before = settled(world, path)
     other = Ed25519PrivateKey.generate()
     flown = fly(world, plan_on(world, before, SCALE, replicas=3), key=other)
-    result, seen = flown.ends()
-    assert result is Outcome.UNKNOWN, "not even its rollback works for it: a human looks"
+    seen = flown.ends_as(Outcome.UNKNOWN)  # not even its rollback works for it: a human looks
     assert "signature" in seen.steps[0].message
     assert world.wire.get(path)["spec"] == before["spec"]
 
@@ -247,7 +245,7 @@ def test_a_run_started_again_after_act_changes_nothing_more(world: World) -> Non
     replicas_are(world, path, 3)
     first = run_pod(flown)
     flown.delete_pod(first, force=True)
-    assert flown.ends()[0] is Outcome.VERIFIED
+    flown.ends_as(Outcome.VERIFIED)
     after = world.wire.get(path)
     assert after["metadata"]["generation"] == before["metadata"]["generation"] + 1
     assert flown.events() == ["act", "acted", "kept"]
@@ -267,7 +265,7 @@ def test_a_restart_started_again_deletes_no_second_pod(world: World) -> None:
     world.until("the pod is replaced", replaced)
     between = uids(world, path)
     flown.delete_pod(run_pod(flown), force=True)
-    assert flown.ends()[0] is Outcome.VERIFIED
+    flown.ends_as(Outcome.VERIFIED)
     assert uids(world, path) == between
     assert before - between == {flown.plan.target.uid}
 
@@ -278,7 +276,7 @@ def test_a_run_whose_pod_is_deleted_is_rolled_back(world: World) -> None:
     flown = fly(world, plan_on(world, before, SCALE, replicas=3, hold=world.hold))
     replicas_are(world, path, 3)
     flown.delete_pod(run_pod(flown), force=False)
-    assert flown.ends()[0] is Outcome.ROLLED_BACK
+    flown.ends_as(Outcome.ROLLED_BACK)
     assert world.wire.get(path)["spec"] == before["spec"]
 
 
@@ -293,8 +291,8 @@ def test_a_run_that_is_stopped_is_rolled_back(world: World) -> None:
 
     world.until("it has acted", marked)
     world.ask(lambda api: Argo(api, world.actions).stop(flown.name))
-    result, seen = flown.ends()
-    assert (result, seen.message) == (Outcome.ROLLED_BACK, "Stopped with strategy 'Stop'")
+    seen = flown.ends_as(Outcome.ROLLED_BACK)
+    assert seen.message == "Stopped with strategy 'Stop'"
     assert settled(world, path)["spec"] == before["spec"]
 
 
@@ -307,7 +305,7 @@ def test_a_run_past_its_deadline_is_rolled_back(world: World) -> None:
 
     short = publish(world, hurry, "-short")
     flown = fly(world, plan_on(world, before, SCALE, replicas=3, hold=120), short)
-    assert flown.ends()[0] is Outcome.ROLLED_BACK
+    flown.ends_as(Outcome.ROLLED_BACK)
     assert world.wire.get(path)["spec"] == before["spec"]
 
 
@@ -321,7 +319,7 @@ def test_a_rollback_that_is_killed_goes_on_in_its_next_pod(world: World) -> None
     replicas_are(world, path, 2)
     first = next(pod for pod in flown.pods() if "rollback" in pod["metadata"]["name"])
     flown.delete_pod(first, force=True)
-    assert flown.ends()[0] is Outcome.ROLLED_BACK
+    flown.ends_as(Outcome.ROLLED_BACK)
     after = world.wire.get(path)
     assert after["spec"] == before["spec"]
     assert after["metadata"]["generation"] == before["metadata"]["generation"] + 2
@@ -337,8 +335,10 @@ def test_of_two_runs_at_once_one_acts_though_the_mutex_is_lost(world: World) -> 
     loose = publish(world, forget, "-loose")
     plans = [plan_on(world, before, SCALE, n, replicas=3, hold=world.hold) for n in (1, 2)]
     flights = [fly(world, plan, loose) for plan in plans]
-    ends = {flown.name: flown.ends()[0] for flown in flights}
-    assert sorted(ends.values()) == [Outcome.REFUSED, Outcome.VERIFIED]
+    for flown in flights:
+        flown.ended()
+    ends = [outcome(flown.view())[0] for flown in flights]
+    assert sorted(ends) == [Outcome.REFUSED, Outcome.VERIFIED], [f.results() for f in flights]
     after = world.wire.get(path)
     assert after["spec"]["replicas"] == 3
     assert after["metadata"]["generation"] == before["metadata"]["generation"] + 1
@@ -375,5 +375,5 @@ def test_a_template_deleted_in_the_middle_is_rolled_back_all_the_same(world: Wor
     for one in world.wire.items(place("argoproj.io/v1alpha1", "WorkflowTemplate", world.actions)):
         if one["metadata"]["name"].endswith(gone):
             world.wire.delete(place_of(one))
-    assert flown.ends()[0] is Outcome.ROLLED_BACK
+    flown.ends_as(Outcome.ROLLED_BACK)
     assert world.wire.get(path)["spec"] == before["spec"]

@@ -331,6 +331,7 @@ def test_scale_is_written_only_over_what_was_read(world: World, space: str) -> N
         if "f:replicas" in entry["fieldsV1"].get("f:spec", {})
     ]
     assert [(o["manager"], o.get("subresource")) for o in owners] == [("tiphys-x", "scale")]
+    assert "time" not in owners[0], "nobody can tell from it when that was"
 
 
 def test_whoever_writes_the_replicas_next_owns_them(world: World, space: str) -> None:

@@ -11,13 +11,14 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 A, B = "a" * 40, "b" * 40
 
 
-def owned(*managers: str, age: timedelta = timedelta(0), field: str = "f:replicas") -> Any:
-    at = (NOW - age).strftime("%Y-%m-%dT%H:%M:%SZ")
-    entries = [
-        {"manager": manager, "time": at, "fieldsV1": {"f:spec": {field: {}}}}
-        for manager in managers
-    ]
+def owned(*managers: str, field: str = "f:replicas") -> Any:
+    """Entries as `scale` leaves them: without a time."""
+    entries = [{"manager": name, "fieldsV1": {"f:spec": {field: {}}}} for name in managers]
     return {"metadata": {"managedFields": entries}}
+
+
+def claimed(age: timedelta) -> Any:
+    return {"firstTimestamp": (NOW - age).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
 @pytest.mark.parametrize(
@@ -25,8 +26,6 @@ def owned(*managers: str, age: timedelta = timedelta(0), field: str = "f:replica
     [
         (owned(f"tiphys-{A}"), f"{A}.act"),
         (owned(f"tiphys-{A}.undone"), f"{A}.undone"),
-        (owned(f"tiphys-{A}", age=timedelta(hours=2)), f"{A}.kept"),
-        (owned(f"tiphys-{A}.undone", age=timedelta(hours=2)), f"{A}.undone"),
         (owned("kubectl-edit"), ""),
         (owned(f"tiphys-{A}", "argocd"), ""),
         (owned("argocd", f"tiphys-{A}"), ""),
@@ -35,7 +34,7 @@ def owned(*managers: str, age: timedelta = timedelta(0), field: str = "f:replica
     ],
 )
 def test_the_sole_owner_of_the_replicas_is_the_mark(target: Any, text: str) -> None:
-    assert mark.by_manager(target, NOW) == text
+    assert mark.by_manager(target) == text
 
 
 @pytest.mark.parametrize(
@@ -50,4 +49,25 @@ def test_the_sole_owner_of_the_replicas_is_the_mark(target: Any, text: str) -> N
     ],
 )
 def test_an_unfinished_mark_names_its_run(target: Any, run: str | None) -> None:
-    assert mark.unfinished(target, NOW) == run
+    assert mark.unfinished(target) == run
+
+
+ANNOTATED = {"metadata": {"annotations": {mark.ANNOTATION: f"{A}.act"}}}
+LONG_AGO = timedelta(hours=2)
+
+
+@pytest.mark.parametrize(
+    ("target", "claim", "open_still"),
+    [
+        (ANNOTATED, None, True),
+        (ANNOTATED, claimed(LONG_AGO), True),
+        (owned(f"tiphys-{A}"), claimed(timedelta(minutes=5)), True),
+        (owned(f"tiphys-{A}"), claimed(LONG_AGO), False),
+        (owned(f"tiphys-{A}"), None, False),
+    ],
+)
+def test_a_field_manager_counts_as_long_as_its_claim(
+    target: Any, claim: Any, open_still: bool
+) -> None:
+    """It stays on the object for ever, without a time; an annotation is ended by its run."""
+    assert mark.may_be_under_way(target, A, claim, NOW) is open_still

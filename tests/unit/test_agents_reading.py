@@ -394,13 +394,13 @@ def test_a_gang_is_one_target() -> None:
 
 
 class _Events:
-    """A cluster in which some runs left the Event that says that they were verified."""
+    """A cluster in which runs left these Events, just now."""
 
-    def __init__(self, *kept: str) -> None:
-        self._kept = kept
+    def __init__(self, *names: str) -> None:
+        self._names = names
 
     async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:
-        return {} | {"metadata": {}} if name in self._kept else None
+        return {"firstTimestamp": NOW.isoformat()} if name in self._names else None
 
     async def list(self, *args: Any, **kwargs: Any) -> Sequence[Object]:
         return ()
@@ -416,3 +416,13 @@ async def test_a_mark_is_open_until_its_run_was_verified() -> None:
     undone = {"metadata": {"namespace": "n", "annotations": {"tiphys.io/run": "abc.undone"}}}
     assert await open_mark(_Events(), undone, NOW) is None
     assert await open_mark(_Events(), {"metadata": {}}, NOW) is None
+
+
+async def test_a_scaled_workload_is_open_while_its_runs_events_say_so() -> None:
+    entry = {"manager": "tiphys-abc", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    scaled = {"metadata": {"namespace": "n", "managedFields": [entry]}}
+    assert await open_mark(_Events("tiphys-abc.act"), scaled, NOW) == "abc.act"
+    assert await open_mark(_Events("tiphys-abc.act", "tiphys-abc.kept"), scaled, NOW) is None
+    assert await open_mark(_Events(), scaled, NOW) is None, "it was over an hour ago"
+    later = NOW + timedelta(hours=2)
+    assert await open_mark(_Events("tiphys-abc.act"), scaled, later) is None

@@ -262,7 +262,7 @@ async def test_a_run_acts_verifies_and_can_be_put_back(world: World, name: str) 
     assert (await world.step(PRECHECK, plan)).result is Result.AS_PLANNED
     assert (await world.step(ACT, plan)).result is Result.ACTED
     assert there(world, plan, intended=True)
-    assert mark.unfinished(world.get(), datetime.now(UTC)) == short_digest(plan)
+    assert mark.unfinished(world.get()) == short_digest(plan)
     verified = await world.step(VERIFY, plan)
     assert verified.result is Result.VERIFIED, verified
     assert (await world.step(ROLLBACK, plan)).result is Result.UNDONE
@@ -585,7 +585,7 @@ async def test_another_runs_unfinished_mark_refuses_and_a_kept_one_does_not(
     await world.rolled_out()
     if name == UNDO:
         assert mark.by_annotation(world.get()) == f"{short_digest(first)}.kept"
-        assert mark.unfinished(world.get(), world.now()) is None
+        assert mark.unfinished(world.get()) is None
     assert (await world.step(PRECHECK, second)).result is Result.AS_PLANNED
 
 
