@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,6 @@ from tools.cluster.paths import Cache
 from tools.cluster.processes import POLL_SECONDS, stop_all
 from tools.cluster.report import Trouble
 
-POSTGRES_PREFIX = "tiphys-test-postgres-"
 _DETACH = 2
 _CGROUPS = Path("/sys/fs/cgroup")
 # No flag of the kubelet, the controller manager or containerd 1.6 moves these.
@@ -82,6 +82,11 @@ def _remove_folder(folder: Path, deadline: float) -> None:
             time.sleep(POLL_SECONDS)
 
 
+def postgres_prefix(run: Path) -> str:
+    """How a database's folder beside this cluster begins: another cluster's may be in use."""
+    return f"tiphys-test-postgres-{hashlib.sha256(str(run).encode()).hexdigest()[:8]}-"
+
+
 def note_absent(run: Path) -> None:
     """Write down which of the folders that others' programs insist on are not there yet."""
     absent = [str(path) for path in _STRAYS if not path.exists()]
@@ -95,7 +100,7 @@ def _remove_strays(run: Path, ids: list[str]) -> None:
     for link in Path("/var/log/containers").glob("*.log"):
         if link.is_symlink() and str(link.readlink()).startswith(str(run)):
             link.unlink()
-    for data in Path(tempfile.gettempdir()).glob(f"{POSTGRES_PREFIX}*"):
+    for data in Path(tempfile.gettempdir()).glob(f"{postgres_prefix(run)}*"):
         shutil.rmtree(data, ignore_errors=True)
     noted = run / "absent.json"
     if noted.exists():
@@ -109,7 +114,6 @@ def take_down(cache: Cache) -> bool:
     ids, sockets = _container_ids(run), _shim_sockets(run)
     stopped = stop_all(run)
     unmounted = unmount(run)
-    _remove_cgroups(ids)
     for path in sockets:
         path.unlink(missing_ok=True)
     _remove_strays(run, ids)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.cluster.down import POSTGRES_PREFIX
+from tools.cluster.down import postgres_prefix
 from tools.cluster.paths import Cache
 from tools.cluster.processes import Daemon, Home, run, start, wait_for
 from tools.cluster.report import Trouble
@@ -162,7 +162,7 @@ def postgresql(
     Its data lies in the system's temporary folder, which that user can reach, and goes afterwards.
     """
     programs, password = _postgres_bin(), secrets.token_urlsafe(18)
-    data = Path(tempfile.mkdtemp(prefix=POSTGRES_PREFIX))
+    data = Path(tempfile.mkdtemp(prefix=postgres_prefix((cache or Cache.default()).run)))
     try:
         shutil.chown(data, _OWNER, _OWNER)
         secret = data / "password"
