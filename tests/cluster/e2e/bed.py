@@ -140,7 +140,10 @@ def _prometheus(
     home = _folder(folder, "prometheus")
     api = monitoring_config.Api.of(target.kubeconfig, home)
     (home / "prometheus.yml").write_text(monitoring_config.prometheus(api, addresses, home))
-    return stack.enter_context(monitoring.prometheus(target.node_ip, home))
+    port = monitoring.free_port(target.node_ip)
+    # The links in its alerts lead back to it.
+    link = f"--web.external-url=http://{target.node_ip}:{port}/"
+    return stack.enter_context(monitoring.prometheus(target.node_ip, home, link, port=port))
 
 
 def _namespaces(kubectl: Kubectl) -> None:

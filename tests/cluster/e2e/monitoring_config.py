@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
-from hasten import INTERVAL_SECONDS, hasten
+from hasten import INTERVAL_SECONDS, hasten, shortened
 
 HERE = Path(__file__).resolve().parent
 RULES = HERE.parents[1] / "data" / "rules"
@@ -156,27 +157,21 @@ def _of_service(namespace: str, service: str) -> dict[str, str]:
 
 
 def alertmanager(gateway: str, token: str, human: str) -> str:
-    """Write Alertmanager's configuration: Tiphys is told, and a human hears of it all the same."""
-    waits = {"group_wait": "1s", "group_interval": "2s", "repeat_interval": "5m"}
-    credentials = {"authorization": {"credentials": token}}
-    to_tiphys = {
-        "url": f"{gateway}/webhooks/alertmanager",
-        "send_resolved": True,
-        "http_config": credentials,
-    }
-    config = {
-        "route": {
-            "receiver": "human",
-            "group_by": ["alertname", "namespace"],
-            **waits,
-            "routes": [
-                {"receiver": "tiphys", "continue": True, **waits},
-                {"receiver": "human", **waits},
-            ],
-        },
-        "receivers": [
-            {"name": "human", "webhook_configs": [{"url": human}]},
-            {"name": "tiphys", "webhook_configs": [to_tiphys]},
-        ],
-    }
-    return yaml.safe_dump(config, sort_keys=False)
+    """Write what we tell users to write, with our addresses and a test's patience."""
+    config = yaml.safe_load(ALERTMANAGER.read_text())
+    for receiver in config["receivers"]:
+        (hook,) = receiver["webhook_configs"]
+        if receiver["name"] == "tiphys":
+            hook["url"] = gateway + urlsplit(hook["url"]).path
+            hook["http_config"]["authorization"] = {"credentials": token}
+        else:
+            hook["url"] = human + receiver["name"]
+    return yaml.safe_dump({**config, "route": _impatient(config["route"])}, sort_keys=False)
+
+
+def _impatient(route: dict[str, Any]) -> dict[str, Any]:
+    """Shorten a route's waits, and those of the routes below it, as the rules' are."""
+    waits = ("group_wait", "group_interval", "repeat_interval")
+    shorter = {key: shortened(route[key], 1) for key in waits if key in route}
+    below = {"routes": [_impatient(one) for one in route["routes"]]} if "routes" in route else {}
+    return {**route, **shorter, **below}
