@@ -103,9 +103,7 @@ class Incidents:
                 "alert": alert.model_dump(mode="json"),
             },
         )
-        await tx.execute(
-            insert(incidents).values(**_identity(incident), **_changes(incident), due_at=stamp(now))
-        )
+        await tx.execute(insert(incidents).values(**_whole(incident), due_at=stamp(now)))
         return incident, True
 
     async def get(self, tx: Transaction, incident_id: str, *, lock: bool = False) -> Incident:
@@ -227,8 +225,9 @@ def _given(step: Step) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _identity(incident: Incident) -> dict[str, object]:
+def _whole(incident: Incident) -> dict[str, object]:
     return {
+        **_changes(incident),
         "id": incident.id,
         "cluster": incident.cluster,
         "subject": incident.subject,

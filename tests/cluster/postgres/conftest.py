@@ -25,8 +25,8 @@ from tiphys.service.roles import Role
 class Place:
     """One database: who owns it and who works in it."""
 
-    superuser: str
-    """As libpq reads it; the same server's."""
+    superuser_here: str
+    """The server's superuser, in this database."""
     owner: str
     users: dict[Role, str]
     """URLs."""
@@ -87,7 +87,8 @@ def empty_place(superuser: str) -> Iterator[Place]:
     def url(user: str) -> str:
         return f"postgresql://{user}:secret@{host}/{database}"
 
-    yield Place(superuser, url(owner), {role: url(name) for role, name in names.items()}, names)
+    here = psycopg.conninfo.make_conninfo(superuser, dbname=database)
+    yield Place(here, url(owner), {role: url(name) for role, name in names.items()}, names)
     with psycopg.connect(superuser, autocommit=True) as server:
         server.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())
         for user in (owner, *names.values()):

@@ -119,7 +119,7 @@ class Fleet:
         self._nats_url = nats_url
         self._count = replicas
         self._token, self._webhook_token = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
-        self._http = httpx2.AsyncClient(timeout=10.0, trust_env=False)
+        self.http = httpx2.AsyncClient(timeout=10.0, trust_env=False)
         self.replicas: dict[Role, list[Replica]] = {}
 
     async def __aenter__(self) -> Self:
@@ -156,7 +156,7 @@ class Fleet:
         running = [one for some in self.replicas.values() for one in some if one.running]
         await asyncio.gather(*(one.stop() for one in running), return_exceptions=True)
         await self.world.stop()
-        await self._http.aclose()
+        await self.http.aclose()
 
     async def _fill(self, public_key: str) -> None:
         await self.world.settle()
@@ -195,7 +195,7 @@ class Fleet:
             assert one.running, f"{one.directory.name} ended: {one.words()[-3000:]}"
             with contextlib.suppress(OSError, ValueError, KeyError, httpx2.HTTPError):
                 one.url = json.loads((one.directory / "serve.json").read_text())["url"]
-                if (await self._http.get(f"{one.url}/readyz")).status_code == 200:
+                if (await self.http.get(f"{one.url}/readyz")).status_code == 200:
                     return
             assert time.monotonic() < deadline, f"not ready: {one.words()[-3000:]}"
             await asyncio.sleep(0.1)
@@ -225,7 +225,7 @@ class Fleet:
     async def _ask(self, method: str, path: str, **given: Any) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {self._token}"}
         url = f"{self.one(Role.GATEWAY).url}{path}"
-        answer = await self._http.request(method, url, headers=headers, **given)
+        answer = await self.http.request(method, url, headers=headers, **given)
         answer.raise_for_status()
         return answer
 

@@ -261,14 +261,14 @@ async def test_readiness_tells_a_broker_that_is_frozen_from_one_that_is_well(
                 return "acknowledges nothing" in str(error)
             return False
 
-        await ingest.until(noticed)
+        await ingest.until(noticed, 30)
     finally:
         os.kill(ingest.broker.pid, signal.SIGCONT)
 
     async def taken() -> bool:
         return (await ingest.post(post_of(alert()))).status_code == 200
 
-    await ingest.until(taken)
+    await ingest.until(taken, 30)
     await ingest.bus.check()
 
 
