@@ -315,7 +315,7 @@ class WorkflowPass:
         pod["metadata"].setdefault("annotations", {}).update(annotations)
         self._store.update(pod, manager=MANAGER)
 
-    def _create_pod(self, node: Json, template: Json) -> Json | None:
+    def _pod_spec(self, template: Json) -> Json:
         single = template.get("container")
         listed = template.get("containerSet", {}).get("containers", [])
         containers = [{**single, "name": "main"}] if single else listed
@@ -336,7 +336,9 @@ class WorkflowPass:
         known = [limit for limit in limits if limit is not None]
         if known:
             spec["activeDeadlineSeconds"] = max(1, round(min(known)))
-        meta = self._wf["metadata"]
+        return spec
+
+    def _create_pod(self, node: Json, template: Json) -> Json | None:
         pod: Json = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -353,13 +355,13 @@ class WorkflowPass:
                         "apiVersion": "argoproj.io/v1alpha1",
                         "kind": "Workflow",
                         "name": self._name,
-                        "uid": meta["uid"],
+                        "uid": self._wf["metadata"]["uid"],
                         "controller": True,
                         "blockOwnerDeletion": True,
                     }
                 ],
             },
-            "spec": spec,
+            "spec": self._pod_spec(template),
             "status": {"phase": "Pending"},
         }
         try:

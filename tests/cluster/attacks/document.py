@@ -17,10 +17,10 @@ are for.
 
 **Own rights**: with the attacker's real token and exactly the chart's Roles. **Every right**: as
 the same user in a group that is bound to `cluster-admin`, so that RBAC refuses nothing and
-admission stands alone. RBAC alone refuses what is marked so. An `administrator` here is somebody with every
-right who is no publisher; `collector` is Kubernetes' garbage collector; `act-unknown` an account
-among the runs that no action has; `unbound` a token that was not made for a pod. Where several
-policies refuse, the API server names any of them, and this list says `admission`.
+admission stands alone. RBAC alone refuses what is marked so. An `administrator` here is somebody
+with every right who is no publisher; `collector` is Kubernetes' garbage collector; `act-unknown` an
+account among the runs that no action has; `unbound` a token that was not made for a pod. Where
+several policies refuse, the API server names any of them, and this list says `admission`.
 """
 
 
