@@ -121,8 +121,12 @@ def test_an_image_archive_names_its_layer_by_its_hash(tmp_path: Path) -> None:
     digest = hashlib.sha256(layer).hexdigest()
     assert config["rootfs"]["diff_ids"] == [f"sha256:{digest}"]
     with tarfile.open(fileobj=io.BytesIO(layer)) as inner:
-        kept = {entry.name: (entry.mode, entry.isdir()) for entry in inner}
-    assert kept == {"bin": (0o755, True), "tmp": (0o1777, True), "bin/tool": (0o755, False)}
+        kept = {entry.name: (entry.mode, entry.isdir(), entry.mtime) for entry in inner}
+    assert kept == {
+        "bin": (0o755, True, 0),
+        "tmp": (0o1777, True, 0),
+        "bin/tool": (0o755, False, 0),
+    }
 
 
 def test_copied_files_are_those_the_dockerfile_names(tmp_path: Path) -> None:

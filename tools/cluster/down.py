@@ -114,6 +114,7 @@ def take_down(cache: Cache) -> bool:
     ids, sockets = _container_ids(run), _shim_sockets(run)
     stopped = stop_all(run)
     unmounted = unmount(run)
+    _remove_cgroups(ids)
     for path in sockets:
         path.unlink(missing_ok=True)
     _remove_strays(run, ids)
