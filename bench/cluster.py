@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "chart"))
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from bed import SYSTEM, Bed, made
-from kills import Database, kill_holder
+from kills import kill_holder
 from kubectl import Kubectl, wait
 from people import record
 from shop import Shop
@@ -261,13 +261,9 @@ def shares(healed: Sequence[Healed]) -> list[Line]:
 
 def taken_over(bed: Bed, shop: Shop) -> str:
     """Kill the launcher that watches a run; see another take it over, and the run verified."""
-    database = Database(bed.database)
     subject = f"deployment {shop.namespace}/cart"
-    try:
-        shop.wedge()
-        death = kill_holder(bed, database, subject, "running", PATIENCE)
-    finally:
-        database.close()
+    shop.wedge()
+    death = kill_holder(bed, subject, "running", PATIENCE)
     seen = bed.tiphys.wait_for(subject, ("monitoring", "closed", "escalated"), PATIENCE)
     return f"taken over after {death.taken_over:.1f} s (aim: 30 s), outcome {seen['outcome']}"
 

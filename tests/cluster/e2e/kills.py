@@ -1,5 +1,6 @@
 """Ends pods without a farewell, and sees in the database who took over what they held."""
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -87,21 +88,31 @@ def pods(bed: Bed, namespace: str, **labels: str) -> list[str]:
     return [one["metadata"]["name"] for one in bed.kubectl.every("pods", namespace, chosen)]
 
 
-def kill_holder(bed: Bed, database: Database, subject: str, state: str, seconds: float) -> Kill:
+def kill_holder(bed: Bed, subject: str, state: str, seconds: float) -> Kill:
     """Kill whoever works on an incident in a state, and see another hand take it."""
-    found = database.wait_for(subject, (state,), seconds)
-    at = kill(bed, "tiphys-system", pod_of(found.holder))
+    with contextlib.closing(Database(bed.database)) as database:
+        found = database.wait_for(subject, (state,), seconds)
+        at = kill(bed, "tiphys-system", pod_of(found.holder))
 
-    def other() -> Held | None:
-        now = database.held(subject)
-        same = now is None or pod_of(now.holder) == pod_of(found.holder)
-        return None if same else now
+        def other() -> Held | None:
+            now = database.held(subject)
+            same = now is None or pod_of(now.holder) == pod_of(found.holder)
+            return None if same else now
 
-    taken = wait(f"another pod to work on {subject}", other, 60)
+        taken = wait(f"another pod to work on {subject}", other, 60)
     assert taken is not None
     assert taken.token > found.token
-    seconds_to = (datetime.now(UTC) - at).total_seconds()
-    return Kill(pod_of(found.holder), at, found.id, seconds_to)
+    took = (datetime.now(UTC) - at).total_seconds()
+    return Kill(pod_of(found.holder), at, found.id, took)
+
+
+def kill_controller(bed: Bed, subject: str, seconds: float) -> Kill:
+    """Kill Argo's controller while an incident's Workflow runs."""
+    with contextlib.closing(Database(bed.database)) as database:
+        running = database.wait_for(subject, ("running",), seconds)
+    every = [one["metadata"]["name"] for one in bed.kubectl.every("pods", "tiphys-argo")]
+    (controller,) = [name for name in every if "workflow-controller" in name]
+    return Kill(controller, kill(bed, "tiphys-argo", controller), running.id, 0)
 
 
 def next_record(view: dict[str, Any], at: datetime) -> float:

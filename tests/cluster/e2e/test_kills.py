@@ -1,11 +1,12 @@
 """Each part dies in the middle of an incident, which still ends right."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
 from bed import Bed
-from kills import Database, Kill, kill, kill_holder, next_record, pods
+from kills import Kill, kill, kill_controller, kill_holder, next_record, pods
 from kubectl import wait
 from people import record
 from shop import Shop
@@ -17,16 +18,6 @@ TAKEN_OVER = 30
 """Seconds, after which a lost replica's work is somebody else's."""
 
 Shops = Mapping[str, Shop]
-
-
-@pytest.fixture(scope="module")
-def database(bed: Bed) -> Generator[Database]:
-    """A look into the tables."""
-    opened = Database(bed.database)
-    try:
-        yield opened
-    finally:
-        opened.close()
 
 
 def ends_right(bed: Bed, shop: Shop, wedged: str) -> dict[str, object]:
@@ -67,21 +58,19 @@ def test_the_broker_dies_when_the_alert_comes(bed: Bed, shops: Shops) -> None:
 
 
 @pytest.fixture(scope="module")
-def killed(bed: Bed, shops: Shops, database: Database) -> Mapping[str, Kill]:
-    """Three incidents at once, and three deaths in the middle of them."""
+def killed(bed: Bed, shops: Shops) -> Mapping[str, Kill]:
+    """Three incidents at once, and a death in the middle of each."""
     wedged = {name: shops[name].wedge() for name in ("agents", "launcher", "argo")}
-    subject = "deployment e2e-{}/cart"
-    found = {
-        "agents": kill_holder(bed, database, subject.format("agents"), "investigating", PATIENCE),
-        "launcher": kill_holder(bed, database, subject.format("launcher"), "running", PATIENCE),
+    deaths = {
+        "agents": lambda: kill_holder(bed, "deployment e2e-agents/cart", "investigating", PATIENCE),
+        "launcher": lambda: kill_holder(bed, "deployment e2e-launcher/cart", "running", PATIENCE),
+        "argo": lambda: kill_controller(bed, "deployment e2e-argo/cart", PATIENCE),
     }
-    running = database.wait_for(subject.format("argo"), ("running",), PATIENCE)
-    (controller,) = pods(bed, "tiphys-argo", name="workflow-controller")
-    at = kill(bed, "tiphys-argo", controller)
-    found["argo"] = Kill(controller, at, running.id, 0)
+    with ThreadPoolExecutor() as threads:
+        begun = {name: threads.submit(death) for name, death in deaths.items()}
     for name, pod in wedged.items():
         ends_right(bed, shops[name], pod)
-    return found
+    return {name: death.result() for name, death in begun.items()}
 
 
 @pytest.mark.parametrize("role", ["agents", "launcher"])
