@@ -115,7 +115,7 @@ def reader(
         replaced = {
             r"PLACE=postgres.postgres.svc:5432": f"PLACE={server.address}",
             r"quay.io/argoproj/argoexec:v4.1.2": EXECUTOR,
-            r"registry.k8s.io/pause:3.10": "docker.io/tiphys/pause:dev",
+            r"docker.io/library/busybox:1.37": cluster.images["test-base"],
             r"monitoring-prometheus\.monitoring\.svc": "192.0.2.1",
             r"alertmanager-monitoring-[a-z0-9.-]+\.svc": "192.0.2.1",
         }
@@ -301,6 +301,9 @@ def everything(release: Release) -> str:
 
 def nothing_left(release: Release, manifest: str, secrets_kept: set[str]) -> None:
     """Look for every object of the release, and for all that is in its namespace."""
+    # Helm waits for a Deployment to go, not for its pods to have ended.
+    gone = ("wait", "--for=delete", "pods", "-l", f"app.kubernetes.io/instance={release.name}")
+    release.cluster.kubectl("-n", release.namespace, *gone, "--timeout=120s", seconds=150)
     argv = ("get", "-f", "-", "--ignore-not-found", "-o", "name")
     # The stop's policy stays on purpose: docs/boundary.md.
     kind = "validatingadmissionpolicy{}.admissionregistration.k8s.io"
