@@ -18,6 +18,12 @@ from tiphys.service.reconcile import ReconcileMetrics
 from tiphys.service.webhook import WebhookMetrics
 
 DATA = Path(__file__).parents[1] / "data"
+KUBE_STATE_METRICS = {
+    "kube_deployment_status_replicas_available",
+    "kube_pod_created",
+    "kube_pod_status_phase",
+}
+"""What kube-state-metrics exports under these names since 2.0."""
 ON = {"monitoring": {"enabled": True, "dashboard": True}}
 
 
@@ -55,8 +61,8 @@ def test_queries_parse_and_name_metrics_that_exist(render: Render) -> None:
     assert len(found) > 20
     for expression in found:
         promql_parser.parse(expression)
-        for name in re.findall(r"\btiphys_[a-z_]+", expression):
-            assert name in known, expression
+        for name in re.findall(r"\b(?:tiphys|kube)_[a-z_]+", expression):
+            assert name in known | KUBE_STATE_METRICS, expression
 
 
 @pytest.mark.parametrize(
@@ -68,11 +74,21 @@ def test_queries_parse_and_name_metrics_that_exist(render: Render) -> None:
 )
 def test_each_role_that_is_gone_is_told_of(render: Render, mode: str, down: set[str]) -> None:
     alerts = {rule["alert"]: rule for rule in rules(render, mode)}
-    assert {name for name in alerts if name.endswith("Down")} == down
+    assert {name for name, rule in alerts.items() if "absent(up" in rule["expr"]} == down
     jobs = {thing["metadata"]["name"] for thing in render(mode, ON) if thing["kind"] == "Service"}
     for name in down:
         (job,) = re.findall('job="([^"]+)"', alerts[name]["expr"])
         assert job in jobs
+
+
+def test_a_run_is_too_old_when_no_run_may_be_that_old(render: Render) -> None:
+    alerts = {rule["alert"]: rule["expr"] for rule in rules(render, "split")}
+    (limit,) = re.findall(r"> (\d+)", alerts["TiphysRunTooOld"])
+    for template in (thing for thing in render("split") if thing["kind"] == "WorkflowTemplate"):
+        spec = template["spec"]
+        rollback = [t.get("activeDeadlineSeconds", 0) for t in spec["templates"]]
+        longest = spec["activeDeadlineSeconds"] + max(rollback)
+        assert longest < int(limit) < 2 * longest
 
 
 def test_our_alerts_are_left_to_people(render: Render) -> None:
