@@ -135,6 +135,8 @@ class Argo:
                 return
             status.pop("message", None)
             status |= {"phase": "Running", "startedAt": stamp()}
+        if workflow["spec"].get("suspend"):
+            return
         look = WorkflowPass(self._store, self.pods, workflow, spec, self._deleted)
         look.advance()
         if look.wake_at is not None:

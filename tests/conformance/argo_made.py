@@ -1,6 +1,7 @@
 """WorkflowTemplates of the shape that ours have, with steps that do as a variable tells them."""
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from wire import Json, place
@@ -107,30 +108,57 @@ def template(world: World, name: str, rollback: Json | None = None, **told: Any)
     }
 
 
+def publish(world: World, *made: Json) -> None:
+    """Create templates, and wait until Argo's controller knows of the last.
+
+    A Workflow that comes sooner ends in an error: the controller looks into its own cache alone.
+    """
+    world.install(*made)
+    known = world.until("Argo knows of its template", lambda: _is_known(world, made[-1]))
+    assert known
+
+
+def _is_known(world: World, made: Json) -> bool:
+    """Ask with a Workflow that runs nothing."""
+    given = made["spec"].get("arguments", {}).get("parameters") or []
+    flight = submit(world, made["metadata"]["name"], suspend=True, names=[p["name"] for p in given])
+    phase = world.until(
+        f"{flight.name} was looked at",
+        lambda: flight.workflow().get("status", {}).get("phase"),
+    )
+    world.wire.delete(flight.path)
+    return phase != "Error"
+
+
 def launch(world: World, made: Json, target: str = "") -> "Flight":
     """Publish a template and create a Workflow of it."""
     reports = rule("argoproj.io", "workflowtaskresults", "create", "patch")
     world.identity(world.actions, ACCOUNT, reports)
-    world.install(made)
+    publish(world, made)
     return submit(world, made["metadata"]["name"], target)
 
 
-def submit(world: World, template_name: str, target: str = "") -> "Flight":
-    """Create a Workflow of a published template."""
+def submit(
+    world: World,
+    template_name: str,
+    target: str = "",
+    *,
+    names: Sequence[str] = ("plan", "target"),
+    **spec: Any,
+) -> "Flight":
+    """Create a Workflow of a published template; what it is given means nothing."""
     name = f"probe-{secrets.token_hex(5)}"
-    values = {"plan": "cGxhbg", "target": target or name}
+    values = {**dict.fromkeys(names, "cGxhbg"), "target": target or name}
+    meta = {"name": name, "namespace": world.actions, "labels": {INSTANCE: "tiphys"}}
     world.wire.create(
         {
             "apiVersion": GROUP,
             "kind": "Workflow",
-            "metadata": {
-                "name": name,
-                "namespace": world.actions,
-                "labels": {INSTANCE: "tiphys"},
-            },
+            "metadata": meta,
             "spec": {
                 "workflowTemplateRef": {"name": template_name},
                 "arguments": {"parameters": [{"name": k, "value": v} for k, v in values.items()]},
+                **spec,
             },
         }
     )

@@ -5,7 +5,7 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from argo_made import TEMPLATE, Flight
+from argo_made import Flight, publish
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from wire import Json, place
 from worlds import World
@@ -81,18 +81,26 @@ def plan_on(world: World, target: Json, action_name: str, attempt: int = 1, **ch
     )
 
 
-def publish(world: World, mutate: Mutation | None = None, variant: str = "", **chosen: Any) -> str:
+def publish_all(
+    world: World, mutate: Mutation | None = None, variant: str = "", **chosen: Any
+) -> str:
     """Publish every action's template, changed and with `variant` behind its name; gives that."""
-    for one in manifests(settings(world, **chosen)):
-        if one["kind"] == "WorkflowTemplate":
-            made = deepcopy(one)
-            made["metadata"]["name"] += variant
-            if mutate is not None:
-                mutate(made["spec"])
-            world.install(made)
-        elif one["kind"] != "ConfigMap":
-            world.install(one)
+    with world.lock:
+        if variant not in world.published:
+            _publish_all(world, mutate, variant, chosen)
+            world.published.add(variant)
     return variant
+
+
+def _publish_all(world: World, mutate: Mutation | None, variant: str, chosen: Json) -> None:
+    made = [deepcopy(m) for m in manifests(settings(world, **chosen)) if m["kind"] != "ConfigMap"]
+    templates = [one for one in made if one["kind"] == "WorkflowTemplate"]
+    for one in templates:
+        one["metadata"]["name"] += variant
+        if mutate is not None:
+            mutate(one["spec"])
+    world.install(*(one for one in made if one not in templates))
+    publish(world, *templates)
 
 
 class Flown(Flight):
@@ -138,8 +146,8 @@ def fly(
     key: Ed25519PrivateKey | None = None,
 ) -> Flown:
     """Launch a plan through the service's own client, as an identity that may do no more."""
-    if world.wire.find(place(*TEMPLATE, world.actions, f"restart-pod-v1{variant}")) is None:
-        publish(world)
+    if not variant:
+        publish_all(world)
     moment = datetime.now(UTC) + timedelta(seconds=seconds)
     not_after = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
     submission = Submission(

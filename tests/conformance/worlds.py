@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator
@@ -43,6 +44,9 @@ class World(ABC):
     """Seconds that a run must stay well, where it is to be disturbed meanwhile."""
     real: bool = False
     spaces: list[str] = field(default_factory=list[str])
+    published: set[str] = field(default_factory=set[str])
+    """Which variants of the catalogue's templates are there."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     # --- what differs ---------------------------------------------------------------------------
 
