@@ -8,7 +8,7 @@ from typing import Any
 from tiphys.sandbox.scenario import Scenario
 
 POSTS = Path(__file__).parents[1] / "data" / "alertmanager" / "webhook_posts.jsonl"
-UNDECIDED = {"open", "investigating", "proposed"}
+UNDECIDED = {"open", "investigating", "proposed", "inspected"}
 QUIET = {
     "name": "quiet",
     "title": "Nothing breaks",

@@ -120,3 +120,29 @@ async def test_a_hand_made_config_map_stops_without_the_service(
         await drama.until_recorded("workflow_created")
         ended = await drama.until_recorded("run_ended")
         assert ended["body"]["outcome"] == "verified"
+
+
+async def test_one_run_is_aborted_by_a_person_and_rolls_back(
+    on_stage: Callable[..., Any], until: Callable[..., Any], tmp_path: Path
+) -> None:
+    patient = {"verification": {"hold_seconds": 60}}  # it is still verifying when the word comes
+    async with on_stage("overload", tmp_path, policy=patient) as drama:
+        await drama.play.strike()
+
+        async def acted() -> bool:
+            return bool(drama.acts)
+
+        await until(acted)
+        incident = (await drama.until_state("running"))["incident"]["id"]
+        done = await drama.command("abort", incident, "--by", "ada", "--reason", "not during sales")
+        assert done.code == 0, done.err
+        view = await drama.until_state("escalated")
+        assert view["incident"]["outcome"] == "rolled_back"
+        assert "stopped by ada: not during sales" in view["incident"]["reason"]
+        search = drama.stage.world.store.get(SEARCH.kind, SEARCH.namespace, SEARCH.name)
+        assert search["spec"]["replicas"] == 2
+        [workflow] = drama.workflows
+        assert workflow["spec"]["shutdown"] == "Stop"
+        again = await drama.command("abort", incident, "--by", "ada")
+        assert again.code == 2
+        assert "There is no run to stop" in again.err
