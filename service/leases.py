@@ -139,6 +139,26 @@ class Leases:
             if state := (await tx.execute(query)).scalar():
                 await self._database.announce(tx, state)
 
+    async def take_turn(self, name: str, now: Instant, seconds: float) -> bool:
+        """Whether what all replicas do in turn is ours to do now; not again for `seconds`.
+
+        Nobody gives a turn back: who dies in the middle of one has only delayed the next.
+        """
+        async with self._database.transaction() as tx:
+            await self._database.lock(tx, "incidents")
+            shared = await self._database.time(tx, now)
+            row = (await tx.execute(select(leases).where(leases.c.resource == name))).first()
+            if row and row.expires_at > stamp(shared):
+                return False
+            until = stamp(shared + timedelta(seconds=seconds))
+            values = {"holder": self.holder, "token": row.token + 1 if row else 1}
+            if row:
+                mine = update(leases).where(leases.c.resource == name)
+                await tx.execute(mine.values(**values, expires_at=until))
+            else:
+                await tx.execute(insert(leases).values(resource=name, **values, expires_at=until))
+        return True
+
     async def expire_all(self) -> None:
         """Free every lease: only for the embedded database, whose directory we hold alone."""
         async with self._database.transaction() as tx:

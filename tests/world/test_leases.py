@@ -132,3 +132,17 @@ async def test_whoever_holds_the_data_directory_frees_a_dead_process_leases(benc
     heir = bench.replica()
     await heir.leases.expire_all()
     assert await heir.claim(incident.id) is not None
+
+
+async def test_replicas_take_turns_and_a_turn_lasts(bench: Any) -> None:
+    other = bench.replica()
+
+    async def turns() -> list[bool]:
+        now = bench.clock()
+        return [await one.leases.take_turn("listing", now, 60) for one in (bench, other, bench)]
+
+    assert await turns() == [True, False, False]
+    assert await other.leases.take_turn("another", bench.clock(), 60)
+    await pass_time(bench, 61)
+    assert await other.leases.take_turn("listing", bench.clock(), 60), "though ours has died"
+    assert await turns() == [False, False, False]
