@@ -11,6 +11,8 @@ from pathlib import Path
 from tools.cluster.monitoring import Database, postgresql
 
 ROLES = ("owner", "gateway", "agents", "launcher")
+ANYWHERE = "0.0.0.0/0"
+"""Who may connect, with a password: another cluster's pods have addresses of their own."""
 USERS = Path(__file__).parents[2] / "docs" / "postgres.sql"
 
 
@@ -25,7 +27,10 @@ class Postgres:
 @contextlib.contextmanager
 def postgres(address: str) -> Iterator[Postgres]:
     """Start a server that listens on `address`, and stop it at the end."""
-    with tempfile.TemporaryDirectory() as folder, postgresql(address, Path(folder)) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        postgresql(address, Path(folder), allowed=ANYWHERE) as server,
+    ):
         passwords = {role: secrets.token_hex(16) for role in ROLES}
         make_users(server, passwords)
         yield Postgres(

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from charts import CHART, Helm
-from postgres import ROLES, make_users
+from postgres import ANYWHERE, ROLES, make_users
 from walkthrough import Walk
 
 from tiphys.workflow_templates.signature import create_key, public_hex
@@ -101,7 +101,7 @@ def reader(
     """Follow docs/install.md up to its step 7."""
     folder = tmp_path_factory.mktemp("walk")
     with (
-        postgresql(cluster.node_ip, folder / "postgres") as server,
+        postgresql(cluster.node_ip, folder / "postgres", allowed=ANYWHERE) as server,
         released(cluster, helm) as release,
     ):
         egress = {"to": [{"ipBlock": {"cidr": f"{server.host}/32"}}], "ports": [server.port]}
