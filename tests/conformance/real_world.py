@@ -13,7 +13,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from wire import Wire, place
+from wire import Wire, place, place_of
 from worlds import World
 
 from tools.cluster import argo
@@ -75,15 +75,20 @@ class RealWorld(World):
         for pid in self._pids():
             os.kill(pid, signal.SIGKILL)
         if not self._target.own:
-            self._delete_pods()
+            for pod in self.wire.items(place("v1", "Pod", self._argo)):
+                self.wire.delete(place_of({**pod, "apiVersion": "v1", "kind": "Pod"}), force=True)
         self.until("another controller is ready", self._pods, lambda now: now and now != before)
 
     @contextlib.contextmanager
     def controller_down(self) -> Generator[None]:
         """Have no controller for a while."""
+        path = place("v1", "Pod", self._argo)
         self._scale(0)
-        self._delete_pods()
-        self._await_controller(0)
+        for pid in self._pids():
+            os.kill(pid, signal.SIGKILL)
+        # Its pod goes when its kubelet has seen it end; by force it would go before.
+        self.until("no controller is left", lambda: self.wire.items(path), lambda pods: not pods)
+        assert not self._pids()
         try:
             yield
         finally:
@@ -113,10 +118,6 @@ class RealWorld(World):
     def _scale(self, replicas: int) -> None:
         path = place(*DEPLOYMENT, self._argo, argo.CONTROLLER)
         self.wire.patch(path, {"spec": {"replicas": replicas}})
-
-    def _delete_pods(self) -> None:
-        for pod in self.wire.items(place("v1", "Pod", self._argo)):
-            self.wire.delete(place("v1", "Pod", self._argo, pod["metadata"]["name"]), force=True)
 
     def _await_controller(self, count: int) -> None:
         self.until(f"{count} controllers are ready", self._pods, lambda now: len(now) == count)
