@@ -71,19 +71,23 @@ def released(cluster: Target, helm: Helm) -> Iterator[Release]:
         helm("uninstall", release.name, "--ignore-not-found", *there, seconds=300)
         names = [f"{release.name}-{end}" for end in ("system", "actions", "stop", "argo", "shop")]
         cluster.kubectl("delete", "namespace", "--ignore-not-found", "--wait=false", *names)
-        sweep(cluster, release.name)
+        sweep(cluster)
 
 
-def sweep(cluster: Target, last: str) -> None:
-    """Remove what uninstalled releases of ours keep, the last one's left out.
+def sweep(cluster: Target) -> None:
+    """Remove what earlier releases of ours keep, but for one.
 
     An API server that once had no such binding never looks at ConfigMaps again
     (kubernetes/kubernetes#130887), and the next stop would stop nothing.
     """
-    kinds = "validatingadmissionpolicybindings,validatingadmissionpolicies"
-    for name in cluster.kubectl("get", kinds, "-o", "name").split():
-        if re.search("/chart-[0-9a-f]{6}-stop$", name) and f"/{last}-" not in name:
-            cluster.kubectl("delete", "--ignore-not-found", name)
+    kinds = "validatingadmissionpolicybindings", "validatingadmissionpolicies"
+    for kind in kinds:
+        listed = cluster.kubectl("get", kind, "-o", "name").split()
+        kept = [name for name in listed if re.search("/chart-[0-9a-f]{6}-stop$", name)]
+        living = cluster.kubectl("get", "namespaces", "-o", "name")
+        gone = [n for n in kept if f"/{n.split('/')[1].removesuffix('-stop')}-system" not in living]
+        if spare := sorted(gone)[1:]:
+            cluster.kubectl("delete", "--ignore-not-found", *spare)
 
 
 @dataclass(frozen=True)
