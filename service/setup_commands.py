@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
 
 from tiphys.service.errors import BadInputError, TiphysError
 from tiphys.service.roles import Role
@@ -24,6 +23,8 @@ def migrate(
     Needs the owner's TIPHYS_DATABASE_URL; without one it is the embedded database of the data
     directory. Safe to repeat, and from several at once.
     """
+    from sqlalchemy.exc import SQLAlchemyError  # slow to import, and every command would wait
+
     given = {
         Role.GATEWAY: gateway_user,
         Role.AGENTS: agents_user,
