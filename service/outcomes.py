@@ -180,11 +180,13 @@ def outcome(run: RunView) -> tuple[Outcome, str]:
     if rollback is Result.UNDONE:
         return Outcome.ROLLED_BACK, "verifying failed; the plan's values are back and hold"
     if rollback is Result.NOTHING_CHANGED:
-        return Outcome.REFUSED, _words(run, StepName.PRECHECK, "nothing was changed")
+        refusals = [s.message for s in run.steps if s.result is Result.REFUSED and s.message]
+        return Outcome.REFUSED, next(iter(refusals), "nothing was changed")
     if rollback is Result.NOTHING_TO_RESTORE:
         return Outcome.INEFFECTIVE, "it did not help, and such an act has nothing to put back"
     if rollback in {Result.NOT_OURS, Result.NOT_UNDONE}:
-        return Outcome.ROLLBACK_FAILED, _words(run, StepName.ROLLBACK, "rollback did not hold")
+        words = [s.message for s in run.steps if s.step is StepName.ROLLBACK and s.message]
+        return Outcome.ROLLBACK_FAILED, next(iter(words), "rollback did not hold")
     return Outcome.UNKNOWN, f"the run ended {run.phase} ({run.message}) and its rollback is silent"
 
 
@@ -194,7 +196,3 @@ def _of_success(verified: Result | None) -> tuple[Outcome, str]:
     if verified is Result.UNKNOWABLE:
         return Outcome.UNKNOWN, "whether it helped cannot be told; the change is kept"
     return Outcome.UNKNOWN, "the run succeeded but verify did not say so"
-
-
-def _words(run: RunView, step: StepName, default: str) -> str:
-    return next((s.message for s in run.steps if s.step is step and s.message), default)

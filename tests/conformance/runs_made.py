@@ -7,6 +7,7 @@ from typing import Any
 
 from argo_made import Flight, publish
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from keeping import keep
 from wire import Json, place
 from worlds import World
 
@@ -115,14 +116,21 @@ class Flown(Flight):
         """See it as the service does."""
         return view(self.workflow())
 
-    def ends_as(self, expected: Outcome) -> RunView:
-        """Wait for the end, and judge it as the service does."""
+    def ends_as(self, expected: Outcome, label: str = "") -> RunView:
+        """Wait for the end, and judge it as the service does; a real one is kept under a label."""
         self.ended()
+        if label:
+            self.keep(label)
         seen = self.view()
         result, why = outcome(seen)
         assert seen.ended
         assert result is expected, f"{result}: {why}: {seen.steps}"
         return seen
+
+    def keep(self, label: str) -> None:
+        """Keep the Workflow as it is for the unit tests, if it is real and they are to be made."""
+        if self.world.real:
+            keep(self.workflow(), label)
 
     def results(self) -> dict[StepName, Result | None]:
         """Give what each step said."""

@@ -69,7 +69,7 @@ def test_restart_pod_replaces_exactly_one_pod(world: World) -> None:
     settled(world, path)
     before = uids(world, path)
     flown = fly(world, plan_on(world, pods_of(world, path)[0], RESTART))
-    flown.ends_as(Outcome.VERIFIED)
+    flown.ends_as(Outcome.VERIFIED, "verified")
     gone = before - uids(world, path)
     assert gone == {flown.plan.target.uid}
     assert len(uids(world, path)) == 2
@@ -130,7 +130,7 @@ def test_replicas_that_do_not_come_up_are_taken_back(world: World) -> None:
     before = settled(world, path)
     full(world, space_of(path), 2)
     flown = fly(world, plan_on(world, before, SCALE, replicas=3), hopeless(world))
-    flown.ends_as(Outcome.ROLLED_BACK)
+    flown.ends_as(Outcome.ROLLED_BACK, "rolled-back")
     after = world.wire.get(path)
     assert after["spec"] == before["spec"]
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
@@ -161,7 +161,7 @@ def test_a_restart_that_does_not_help_has_nothing_to_put_back(world: World) -> N
     path = cart(world, NOT_READY, 1)
     world.until("its pod is there", lambda: pods_of(world, path))
     flown = fly(world, plan_on(world, pods_of(world, path)[0], RESTART), hopeless(world))
-    flown.ends_as(Outcome.INEFFECTIVE)
+    flown.ends_as(Outcome.INEFFECTIVE, "ineffective")
     assert flown.plan.target.uid not in uids(world, path)
 
 
@@ -170,7 +170,7 @@ def test_what_prometheus_cannot_tell_is_kept_and_unknown(world: World) -> None:
     before = settled(world, path)
     deaf = publish_all(world, variant="-deaf", share=HOPELESS, prometheus_url="http://127.0.0.1:9")
     flown = fly(world, plan_on(world, before, SCALE, replicas=3, query="up == 0"), deaf)
-    seen = flown.ends_as(Outcome.UNKNOWN)
+    seen = flown.ends_as(Outcome.UNKNOWN, "unknowable")
     assert seen.phase == "Succeeded"
     assert seen.result(VERIFY) is Result.UNKNOWABLE
     assert world.wire.get(path)["spec"]["replicas"] == 3
@@ -182,7 +182,7 @@ def test_what_somebody_else_changed_meanwhile_is_left_alone(world: World) -> Non
     flown = fly(world, plan_on(world, before, SCALE, replicas=3, hold=world.hold))
     replicas_are(world, path, 3)
     world.wire.patch(path, {"spec": {"replicas": 1}}, fieldManager="kubectl-edit")
-    seen = flown.ends_as(Outcome.ROLLBACK_FAILED)
+    seen = flown.ends_as(Outcome.ROLLBACK_FAILED, "not-ours")
     assert seen.result(ROLLBACK) is Result.NOT_OURS
     assert world.wire.get(path)["spec"]["replicas"] == 1
 
@@ -196,7 +196,7 @@ def test_a_target_that_moved_since_is_refused(world: World) -> None:
     world.wire.patch(path, {"spec": {"replicas": 1}}, fieldManager="kubectl-edit")
     moved = settled(world, path)
     flown = fly(world, plan)
-    seen = flown.ends_as(Outcome.REFUSED)
+    seen = flown.ends_as(Outcome.REFUSED, "refused")
     assert seen.steps[0].message == "the target is not as planned: /spec/replicas"
     assert seen.result(PRECHECK) is Result.REFUSED
     assert seen.result(ROLLBACK) is Result.NOTHING_CHANGED
@@ -207,7 +207,7 @@ def test_a_plan_whose_time_is_over_is_refused(world: World) -> None:
     path = cart(world)
     before = settled(world, path)
     flown = fly(world, plan_on(world, before, SCALE, replicas=3), seconds=-1)
-    seen = flown.ends_as(Outcome.REFUSED)
+    seen = flown.ends_as(Outcome.REFUSED, "too-late")
     assert seen.steps[0].message == "notAfter has passed"
     assert world.wire.get(path)["spec"] == before["spec"]
 
@@ -217,7 +217,9 @@ def test_a_plan_that_somebody_else_signed_is_refused(world: World) -> None:
     before = settled(world, path)
     other = Ed25519PrivateKey.generate()
     flown = fly(world, plan_on(world, before, SCALE, replicas=3), key=other)
-    seen = flown.ends_as(Outcome.UNKNOWN)  # not even its rollback works for it: a human looks
+    seen = flown.ends_as(
+        Outcome.UNKNOWN, "forged"
+    )  # not even its rollback works for it: a human looks
     assert "signature" in seen.steps[0].message
     assert world.wire.get(path)["spec"] == before["spec"]
 
@@ -245,7 +247,7 @@ def test_a_run_started_again_after_act_changes_nothing_more(world: World) -> Non
     replicas_are(world, path, 3)
     first = run_pod(flown)
     flown.delete_pod(first, force=True)
-    flown.ends_as(Outcome.VERIFIED)
+    flown.ends_as(Outcome.VERIFIED, "started-again")
     after = world.wire.get(path)
     assert after["metadata"]["generation"] == before["metadata"]["generation"] + 1
     assert flown.events() == ["act", "acted", "kept"]
@@ -277,6 +279,7 @@ def test_a_run_whose_pod_is_deleted_is_rolled_back_or_goes_on(world: World) -> N
     replicas_are(world, path, 3)
     flown.delete_pod(run_pod(flown), force=False)
     flown.ended()
+    flown.keep("pod-deleted")
     after, began = world.wire.get(path), before["metadata"]["generation"]
     seen = outcome(flown.view())[0], after["spec"]["replicas"], after["metadata"]["generation"]
     # Argo sees how the pod ended, or it sees no pod and starts another.
@@ -297,7 +300,7 @@ def test_a_run_that_is_stopped_is_rolled_back(world: World) -> None:
 
     world.until("it has acted", marked)
     world.ask(lambda api: Argo(api, world.actions).stop(flown.name))
-    seen = flown.ends_as(Outcome.ROLLED_BACK)
+    seen = flown.ends_as(Outcome.ROLLED_BACK, "stopped")
     assert seen.message == "Stopped with strategy 'Stop'"
     assert settled(world, path)["spec"] == before["spec"]
 
@@ -307,11 +310,12 @@ def test_a_run_past_its_deadline_is_rolled_back(world: World) -> None:
     before = settled(world, path)
 
     def hurry(spec: Json) -> None:
-        spec["activeDeadlineSeconds"] = 40 if world.real else 8
+        # Pods start slowly on a busy machine, and this begins with the Workflow.
+        spec["activeDeadlineSeconds"] = 75 if world.real else 8
 
     short = publish_all(world, hurry, "-short")
     flown = fly(world, plan_on(world, before, SCALE, replicas=3, hold=120), short)
-    flown.ends_as(Outcome.ROLLED_BACK)
+    flown.ends_as(Outcome.ROLLED_BACK, "past-its-deadline")
     assert world.wire.get(path)["spec"] == before["spec"]
 
 
@@ -325,7 +329,7 @@ def test_a_rollback_that_is_killed_goes_on_in_its_next_pod(world: World) -> None
     replicas_are(world, path, 2)
     first = next(pod for pod in flown.pods() if "rollback" in pod["metadata"]["name"])
     flown.delete_pod(first, force=True)
-    flown.ends_as(Outcome.ROLLED_BACK)
+    flown.ends_as(Outcome.ROLLED_BACK, "rollback-killed")
     after = world.wire.get(path)
     assert after["spec"] == before["spec"]
     assert after["metadata"]["generation"] == before["metadata"]["generation"] + 2
@@ -367,6 +371,7 @@ def test_a_rollback_that_no_node_takes_never_ends_for_the_service(world: World) 
 
     said = world.until("its rollback is unschedulable", unschedulable, lambda s: s and s[0])
     assert said[0].startswith("Unschedulable")
+    flown.keep("rollback-unschedulable")
     seen = flown.view()
     assert (seen.ended, seen.phase, seen.result(ROLLBACK)) == (False, "Running", None)
 

@@ -24,14 +24,20 @@ def idle(namespace: str, name: str = "cart") -> Json:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}
 
 
+ROLLED_OUT = "NewReplicaSetAvailable"
+"""The last reason that a controller writes of a rollout; before it there are others."""
+
+
 def observed(world: World, path: str) -> Json:
     """Wait until the controller has nothing more to write."""
 
     def calm(found: Json) -> bool:
         seen = found.get("status", {}).get("observedGeneration")
         revised = "deployment.kubernetes.io/revision" in found["metadata"].get("annotations", {})
-        conditions = {c["type"] for c in found.get("status", {}).get("conditions", [])}
-        done = {"Available", "Progressing"} <= conditions
+        conditions = {
+            c["type"]: c["reason"] for c in found.get("status", {}).get("conditions", [])
+        }
+        done = "Available" in conditions and conditions.get("Progressing") == ROLLED_OUT
         return bool(seen == found["metadata"]["generation"] and revised and done)
 
     return world.until(f"{path} is observed", lambda: world.wire.get(path), calm)

@@ -108,6 +108,7 @@ def test_a_full_quota_holds_a_rollback_up_until_there_is_room(world: World) -> N
                 return str(found[0].get("message") or "") if found else ""
 
             world.until("its rollback is refused", refused, lambda said: "quota" in said)
+            flown.keep("rollback-over-quota")
             seen = flown.view()
             assert (seen.ended, seen.result(StepName.VERIFY)) == (False, Result.NOT_VERIFIED)
             assert world.wire.get(path)["spec"]["replicas"] == 3

@@ -87,7 +87,7 @@ ACTED = {"precheck": "as_planned", "act": "acted"}
             "Failed",
             {"precheck": "as_planned", "act": "refused", "rollback": "nothing_changed"},
             Outcome.REFUSED,
-            "",
+            "act's words",
         ),
         ("Failed", {"rollback": "nothing_changed"}, Outcome.REFUSED, "nothing was changed"),
         (
