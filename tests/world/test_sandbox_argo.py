@@ -24,11 +24,11 @@ DIGITS = "abcdefghijklmnopqrstuvwxyz234567"
 STEP = """
 import os, sys, time
 name = os.environ["STEP"]
-with open(os.environ["TRACE"], "a") as trace:
-    trace.write(name + "\\n")
 with open(os.environ["TIPHYS_OUTCOME_FILE"], "w") as out:
     out.write("said by " + name)
 open(os.environ["TIPHYS_TERMINATION_LOG"], "w").write("words of " + name)
+with open(os.environ["TRACE"], "a") as trace:  # last: who sees it knows that all else is said
+    trace.write(name + "\\n")
 wait_for = os.environ.get("WAIT_FOR", "")
 while wait_for == name and not os.path.exists(os.environ["GATE"]):
     time.sleep(0.01)

@@ -242,12 +242,19 @@ async def test_a_left_behind_broker_is_replaced_and_a_stranger_is_not_touched(
     assert third.pid is None
 
 
+async def _stopped(pid: int) -> bool:
+    """Whether each of its threads has come to a halt: the signal reaches them one by one."""
+    states = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(state.rpartition(")")[2].split()[0] == "T" for state in states)
+
+
 async def test_readiness_tells_a_broker_that_is_frozen_from_one_that_is_well(
     ingest, alert, post_of
 ) -> None:
     await ingest.bus.check()
     os.kill(ingest.broker.pid, signal.SIGSTOP)
     try:
+        await ingest.until(lambda: _stopped(ingest.broker.pid), 10)
         with pytest.raises(BrokerUnavailableError, match=r"silent|acknowledges nothing"):
             async with asyncio.timeout(15):
                 await ingest.bus.check()
