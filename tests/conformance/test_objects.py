@@ -34,9 +34,7 @@ def observed(world: World, path: str) -> Json:
     def calm(found: Json) -> bool:
         seen = found.get("status", {}).get("observedGeneration")
         revised = "deployment.kubernetes.io/revision" in found["metadata"].get("annotations", {})
-        conditions = {
-            c["type"]: c["reason"] for c in found.get("status", {}).get("conditions", [])
-        }
+        conditions = {c["type"]: c["reason"] for c in found.get("status", {}).get("conditions", [])}
         done = "Available" in conditions and conditions.get("Progressing") == ROLLED_OUT
         return bool(seen == found["metadata"]["generation"] and revised and done)
 

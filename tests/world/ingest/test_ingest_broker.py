@@ -244,6 +244,10 @@ async def test_a_left_behind_broker_is_replaced_and_a_stranger_is_not_touched(
 
 async def _stopped(pid: int) -> bool:
     """Whether each of its threads has come to a halt: the signal reaches them one by one."""
+    return await asyncio.to_thread(_halted, pid)
+
+
+def _halted(pid: int) -> bool:
     states = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
     return all(state.rpartition(")")[2].split()[0] == "T" for state in states)
 
