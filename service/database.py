@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVarTuple
 
-from sqlalchemy import Select, event, func, select, text, update
+from sqlalchemy import Select, event, func, make_url, select, text, update
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from tiphys.service import schema
@@ -25,6 +27,10 @@ Transaction = AsyncConnection
 Row = TypeVarTuple("Row")
 CHANNEL = "tiphys"
 """PostgreSQL's channel on which the replicas hear of each other's moves."""
+CONNECT_SECONDS = 10
+"""How long a PostgreSQL that says nothing is waited for, unless its URL has a `connect_timeout`."""
+AWAY = (OperationalError, InterfaceError, PoolTimeoutError, sqlite3.OperationalError)
+"""The database's trouble, such as a server that restarts or a full disk; asking again may help."""
 _CREATING = 0x7469706879
 """Key of the advisory lock under which PostgreSQL's tables are made: `tiphy` in ASCII."""
 
@@ -46,7 +52,7 @@ class Database:
         self.engine: AsyncEngine = (
             create_async_engine(url, connect_args={"factory": _Connection})
             if is_sqlite(url)
-            else create_async_engine(url, pool_pre_ping=True)
+            else create_async_engine(url, pool_pre_ping=True, connect_args=_patience(url))
         )
         self.sqlite = is_sqlite(url)
         self._reading_options: dict[str, Any] = (
@@ -132,6 +138,16 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+def why_away(error: Exception) -> str:
+    """Give the database's own words on one line, without the statement and what it was given."""
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _patience(url: str) -> dict[str, int]:
+    return {} if "connect_timeout" in make_url(url).query else {"connect_timeout": CONNECT_SECONDS}
 
 
 def is_sqlite(url: str) -> bool:

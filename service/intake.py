@@ -13,14 +13,14 @@ import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 from pydantic import ValidationError
 from sqlalchemy import insert, or_, select, tuple_
-from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ProgrammingError
 
 from tiphys.policies.correlation import OWN_LABEL, subject
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Alert
 from tiphys.service import episodes
 from tiphys.service.bus import Bus, Received
-from tiphys.service.database import Transaction, stamp
+from tiphys.service.database import AWAY, Transaction, stamp
 from tiphys.service.episodes import Arrival, Course, Episode, Key
 from tiphys.service.errors import BrokerUnavailableError
 from tiphys.service.ledger import Ledger
@@ -34,7 +34,7 @@ RETRY_SECONDS = 2.0
 MAX_DELIVERIES = 5
 """After so many failures of an alert alone, with the database well, it is a dead letter."""
 
-_AWAY = (OperationalError, InterfaceError, ProgrammingError, OSError, TimeoutError)
+_AWAY = (*AWAY, ProgrammingError, OSError, TimeoutError)
 """The database's trouble, such as a right that is not granted yet; not the alert's."""
 
 log = structlog.get_logger()

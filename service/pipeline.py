@@ -6,16 +6,15 @@ that breaks hands its incident to a human instead of hiding it.
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from tiphys.policies.lifecycle import IllegalMoveError, State
+from tiphys.service.database import AWAY
 from tiphys.service.errors import LeaseLostError, TiphysError
 from tiphys.service.ledger import Job, Ledger
 
@@ -25,9 +24,6 @@ _MUST_MOVE = {State.INVESTIGATING, State.PROPOSED, State.INSPECTED}
 """States whose deadline means that we, not a human, are late."""
 
 _IN_FLIGHT = {State.LAUNCHING, State.RUNNING}
-
-_AWAY = (OperationalError, InterfaceError, sqlite3.OperationalError)
-"""The database's trouble, such as a full disk; nothing about the incident is known by it."""
 
 
 class Stage(Protocol):
@@ -123,7 +119,7 @@ class Pipeline:
             log.warning("stage failed", incident=job.incident.id, error=str(error))
             if not error.retryable:
                 await self._give_up(job, str(error))
-        except _AWAY as error:  # looked at again; its deadline still hands it to a human
+        except AWAY as error:  # looked at again; its deadline still hands it to a human
             log.error("the database does not answer", incident=job.incident.id, error=str(error))
         except Exception as error:
             log.exception("stage broke", incident=job.incident.id)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tiphys.policies.lifecycle import Move, State
 from tiphys.service.errors import ArgoUnavailableError, WorkflowRefusedError
@@ -167,13 +168,22 @@ async def test_a_retryable_error_is_retried(bench: Any) -> None:
     assert (await bench.get(incident)).reason == "at last"
 
 
-async def test_a_full_disk_is_waited_for_and_is_no_reason_to_give_up(bench: Any) -> None:
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        OperationalError("insert", None, Exception("database or disk is full")),
+        PoolTimeoutError("every connection is in use"),
+    ],
+)
+async def test_a_full_disk_or_pool_is_waited_for_and_is_no_reason_to_give_up(
+    bench: Any, trouble: Exception
+) -> None:
     incident = await bench.open()
     stage = Recorder(escalates(bench))
 
     async def work(job: Job) -> None:
         if stage.looks < 3:
-            raise OperationalError("insert", None, Exception("database or disk is full"))
+            raise trouble
         await escalates(bench, "at last")(job)
 
     stage.work = work

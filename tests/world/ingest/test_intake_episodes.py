@@ -1,6 +1,7 @@
 """From the stream to incidents: each alert once, whatever comes twice, late or broken."""
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -195,6 +196,28 @@ async def test_nothing_is_acknowledged_while_the_database_is_away(ingest, alert,
     async with ingest.owner.transaction() as tx:
         await tx.execute(text("ALTER TABLE elsewhere RENAME TO inbox"))
     assert await ingest.incidents() == []
+
+    async def taken() -> bool:
+        return await ingest.drain() == 1
+
+    await ingest.until(taken)
+    assert len(await ingest.incidents()) == 1
+
+
+async def test_a_pool_that_is_used_up_buries_no_alert(ingest, alert, post_of) -> None:
+    await ingest.post(post_of(alert()))
+    [received] = await ingest.bus.fetch(200, 1)
+    spent = received.__class__(**{**received.__dict__, "deliveries": 5})
+    pool = ingest.ledger.database.engine.sync_engine.pool
+    pool._timeout = 0.1
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(pool.size() + pool._max_overflow):
+            connection = await stack.enter_async_context(ingest.ledger.database.engine.connect())
+            await connection.execution_options(tiphys_reading=True)
+            await connection.execute(text("SELECT 1"))
+        await ingest.intake.take([spent])
+    async with ingest.ledger.database.reading() as tx:
+        assert (await tx.execute(select(dead_letters))).all() == []
 
     async def taken() -> bool:
         return await ingest.drain() == 1
