@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field, SecretStr
@@ -19,7 +20,13 @@ from tiphys.policies.lifecycle import IllegalMoveError, Move, State
 from tiphys.policies.model import Incident, Noun
 from tiphys.service.approvals import Approvals
 from tiphys.service.audit import Audit
-from tiphys.service.errors import NoSuchIncidentError, TiphysError, UsageError
+from tiphys.service.database import AWAY, why_away
+from tiphys.service.errors import (
+    DatabaseAwayError,
+    NoSuchIncidentError,
+    TiphysError,
+    UsageError,
+)
 from tiphys.service.holds import Hold, Holds
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Ledger
@@ -29,8 +36,12 @@ from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.views import DeadLetter, IncidentView, Views
 from tiphys.workflow_templates import catalogue
 
+log = structlog.get_logger()
+
 _HERE = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 """The Host header of a request that was meant for this machine."""
+RETRY_AFTER_SECONDS = 5
+_RETRY = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 @dataclass(frozen=True)
@@ -199,6 +210,7 @@ async def read_audit(
 @router.get("/audit/export")
 async def export_audit(desk: Desk) -> StreamingResponse:
     """Stream the whole record as JSON Lines, for `tiphys audit verify`."""
+    await desk.ledger.database.ping()  # once the stream has begun, its status is said
 
     async def lines() -> AsyncGenerator[str]:
         async for record in desk.audit.read():
@@ -242,13 +254,15 @@ async def engage_stop(desk: Desk, person: Person) -> StopState:
     if desk.stop is None:
         raise UsageError("no credentials for the stop namespace are configured")
     name = await desk.stop.engage(by=person.by, reason=person.reason, now=desk.ledger.clock())
-    async with desk.ledger.database.transaction() as tx:
-        await desk.audit.append(
-            tx,
-            AuditEvent.STOP_ENGAGED,
-            actor=person.by,
-            body={"config_map": name, "reason": person.reason},
-        )
+    body = {"config_map": name, "reason": person.reason}
+    try:
+        async with desk.ledger.database.transaction() as tx:
+            await desk.audit.append(tx, AuditEvent.STOP_ENGAGED, actor=person.by, body=body)
+    except AWAY as error:
+        raise DatabaseAwayError(
+            f"{why_away(error)}. All the same everything new is stopped, by ConfigMap {name}; "
+            "ask again when the database is back, so that the record says who did it"
+        ) from error
     return StopState(engaged=True, reason=person.reason)
 
 
@@ -266,4 +280,20 @@ def install(app: FastAPI, desk: Office) -> None:
         status = 404 if isinstance(error, NoSuchIncidentError) else 409
         if not isinstance(error, UsageError):
             status = 503 if error.retryable else 502
-        return JSONResponse({"detail": str(error)}, status)
+        return JSONResponse({"detail": str(error)}, status, _RETRY if status == 503 else None)
+
+    async def away(request: Request, error: Exception) -> JSONResponse:
+        log.warning("the database does not answer", path=request.url.path, error=why_away(error))
+        return await refuse(request, DatabaseAwayError(_advice(request.method, error)))
+
+    for kind in AWAY:
+        app.add_exception_handler(kind, away)
+
+
+def _advice(method: str, error: Exception) -> str:
+    """Say what the person who asked can do now."""
+    asked = "" if method == "GET" else "; look first whether this was done"
+    return (
+        f"{why_away(error)}. Alerts are still taken and running workflows still roll back, but "
+        f"nothing new is decided. Try again in {RETRY_AFTER_SECONDS} s{asked}"
+    )

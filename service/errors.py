@@ -38,6 +38,12 @@ class StreamFullError(WorldRefusedError):
     retryable = True
 
 
+class DatabaseAwayError(WorldRefusedError):
+    """The database does not answer."""
+
+    retryable = True
+
+
 class WorkflowRefusedError(WorldRefusedError):
     """The API server refused the Workflow."""
 
