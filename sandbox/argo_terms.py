@@ -14,6 +14,7 @@ COMPLETED = ("Succeeded", "Failed", "Error", "Skipped", "Omitted")
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z0-9_.\-]+)\s*\}\}")
 _COMPARISON = re.compile(r"^(.*?)(==|!=)(.*)$", re.DOTALL)
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$")
+_FINAL = re.compile(r"^asInt\(lastRetry\.exitCode\) not in \[([\d, ]*)\]$")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -81,6 +82,16 @@ def seconds(value: Any) -> float | None:
     if match is None:
         raise TemplateError(f"invalid duration '{value}'")
     return float(match.group(1)) * _UNIT_SECONDS[match.group(2) or "s"]
+
+
+def final_codes(expression: str) -> set[int]:
+    """Read which exit codes a retryStrategy's expression does not try again; empty: none."""
+    if not expression:
+        return set()
+    match = _FINAL.match(expression)
+    if match is None:
+        raise TemplateError(f"the sandbox cannot evaluate '{expression}'")
+    return {int(code) for code in match.group(1).split(",") if code.strip()}
 
 
 def node_id(workflow: str, node_name: str) -> str:

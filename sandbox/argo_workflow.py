@@ -5,13 +5,14 @@ handler runs after every end but `shutdown: Terminate`; a pod object that vanish
 made again and runs from its beginning; one that is being deleted fails its node.
 """
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tiphys.sandbox.argo_pods import failure, pod_of, told
 from tiphys.sandbox.argo_terms import (
     COMPLETED,
     TemplateError,
+    final_codes,
     holds,
     instant,
     node_id,
@@ -24,8 +25,6 @@ from tiphys.sandbox.argo_terms import (
 from tiphys.sandbox.step_pods import (
     DEADLINE,
     SIGNAL_ANNOTATION,
-    TEMPLATE_ANNOTATION,
-    WORKFLOW_LABEL,
     StepPods,
 )
 from tiphys.sandbox.store import ApiError, Store
@@ -36,8 +35,6 @@ REQUEUE_SECONDS = 1.0
 _TOO_LATE = "Step exceeded its deadline"
 _PHASES = {0: "Succeeded", 64: "Error"}
 """A container's phase by its exit code; 64 is the executor's own."""
-_POD_FIELDS = ("nodeSelector", "tolerations", "volumes")
-NODE_NAME_ANNOTATION = "workflows.argoproj.io/node-name"
 
 Json = dict[str, Any]
 
@@ -138,7 +135,8 @@ class WorkflowPass:
         if "steps" in template:
             return self._steps(name, template, own)
         if "containerSet" in template or "container" in template:
-            return self._pod(name, substitute(template, own))
+            made = substitute(template, own)
+            return self._retry(name, made) if "retryStrategy" in made else self._pod(name, made)
         raise TemplateError(f"the sandbox cannot run template '{template_name}'")
 
     def _node(self, name: str, kind: str, template: str = "") -> Json:
@@ -207,6 +205,40 @@ class WorkflowPass:
 
     # --- pods -----------------------------------------------------------------------------------
 
+    def _retry(self, name: str, template: Json) -> Json:
+        """Try a template until it succeeds, its exit code is final or no tries are left."""
+        strategy, node = template["retryStrategy"], self._node(name, "Retry", template["name"])
+        node["children"] = []
+        for attempt in range(int(strategy["limit"]) + 1):
+            if attempt and not self._waited(node, strategy.get("backoff", {}), attempt):
+                return node
+            known = self._nodes.get(node_id(self._name, f"{name}({attempt})"))
+            if known is not None and known["phase"] in COMPLETED:
+                child = known
+            else:
+                child = self._pod(f"{name}({attempt})", template)
+            node["children"].append(child["id"])
+            if child["phase"] not in COMPLETED:
+                return node
+            node["outputs"] = child.get("outputs", {})
+            if child["phase"] == "Succeeded":
+                return self._end(node, "Succeeded")
+            if self._spec.get("shutdown"):
+                return self._end(node, child["phase"], child.get("message", ""))
+            code = int(node["outputs"].get("exitCode", -1))
+            if code in final_codes(strategy.get("expression", "")):
+                why = "retryStrategy.expression evaluated to false"
+                return self._end(node, child["phase"], why)
+        return self._end(node, "Failed", "No more retries left")
+
+    def _waited(self, node: Json, backoff: Json, attempt: int) -> bool:
+        """Say whether it is time for another attempt; else remember when."""
+        before = self._nodes[node["children"][-1]]
+        wait = (seconds(backoff.get("duration")) or 0.0) * int(backoff.get("factor", 1)) ** (
+            attempt - 1
+        )
+        return self._over(before["finishedAt"], wait)
+
     def _pod(self, name: str, template: Json) -> Json:
         node = self._node(name, "Pod", template["name"])
         pod = self._find_pod(pod_name(self._name, template["name"], name))
@@ -232,7 +264,7 @@ class WorkflowPass:
             return self._await_end(node, template, pod, stop)
         if phase == "Succeeded":
             return self._end_pod(node, template, phase, "")
-        message = pod["status"].get("message") or _failure(pod) or stop or ""
+        message = pod["status"].get("message") or failure(pod) or stop or ""
         return self._end_pod(node, template, phase, message)
 
     def _await_end(self, node: Json, template: Json, pod: Json, stop: str | None) -> Json:
@@ -299,7 +331,7 @@ class WorkflowPass:
             ended = state["terminated"]
             child |= {"startedAt": ended["startedAt"], "finishedAt": ended["finishedAt"]}
             child["phase"] = _PHASES.get(ended["exitCode"], "Failed")
-            if text := _told(ended):
+            if text := told(ended):
                 child["message"] = f"{name}: {text}"
         if pod.get("status", {}).get("reason") == DEADLINE:
             # Nobody was there any more to tell how its containers had ended.
@@ -315,55 +347,8 @@ class WorkflowPass:
         pod["metadata"].setdefault("annotations", {}).update(annotations)
         self._store.update(pod, manager=MANAGER)
 
-    def _pod_spec(self, template: Json) -> Json:
-        single = template.get("container")
-        listed = template.get("containerSet", {}).get("containers", [])
-        containers = [{**single, "name": "main"}] if single else listed
-        spec: Json = {
-            "serviceAccountName": template.get("serviceAccountName")
-            or self._spec.get("serviceAccountName", "default"),
-            "restartPolicy": "Never",
-            "containers": [_on_node(template, item) for item in containers],
-            **{
-                key: given
-                for key in _POD_FIELDS
-                if (given := template.get(key, self._spec.get(key)))
-            },
-        }
-        limits = [seconds(template.get("activeDeadlineSeconds"))]
-        if self._deadline is not None:
-            limits.append((self._deadline - datetime.now(UTC)).total_seconds())
-        known = [limit for limit in limits if limit is not None]
-        if known:
-            spec["activeDeadlineSeconds"] = max(1, round(min(known)))
-        return spec
-
     def _create_pod(self, node: Json, template: Json) -> Json | None:
-        pod: Json = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "name": pod_name(self._name, template["name"], node["name"]),
-                "namespace": self._namespace,
-                "labels": {WORKFLOW_LABEL: self._name, "workflows.argoproj.io/completed": "false"},
-                "annotations": {
-                    NODE_NAME_ANNOTATION: node["name"],
-                    TEMPLATE_ANNOTATION: json.dumps(template),
-                },
-                "ownerReferences": [
-                    {
-                        "apiVersion": "argoproj.io/v1alpha1",
-                        "kind": "Workflow",
-                        "name": self._name,
-                        "uid": self._wf["metadata"]["uid"],
-                        "controller": True,
-                        "blockOwnerDeletion": True,
-                    }
-                ],
-            },
-            "spec": self._pod_spec(template),
-            "status": {"phase": "Pending"},
-        }
+        pod = pod_of(self._wf, self._spec, template, node["name"], self._deadline)
         try:
             return self._store.create(pod, manager=MANAGER)
         except ApiError as error:
@@ -372,27 +357,3 @@ class WorkflowPass:
             again = datetime.now(UTC) + timedelta(seconds=REQUEUE_SECONDS)
             self.wake_at = min(self.wake_at or again, again)
             return None
-
-
-def _on_node(template: Json, container: Json) -> Json:
-    """Give a container as its pod has it."""
-    mounts: list[Json] = template.get("containerSet", {}).get("volumeMounts") or []
-    made = {key: value for key, value in container.items() if key != "dependencies"}
-    mounts = [*mounts, *(container.get("volumeMounts") or [])]
-    return {**made, "volumeMounts": mounts} if mounts else made
-
-
-def _told(terminated: Json) -> str:
-    """Word a container's end as Argo does; a success says nothing."""
-    code, text = terminated["exitCode"], terminated.get("message", "")
-    if code == 0:
-        return ""
-    return f"{terminated['reason']} (exit code {code}): {text}".removesuffix(": ")
-
-
-def _failure(pod: Json) -> str:
-    for status in pod.get("status", {}).get("containerStatuses", []):
-        ended = status["state"].get("terminated")
-        if ended and ended["exitCode"] != 0:
-            return f"{status['name']}: {_told(ended)}"
-    return ""

@@ -77,13 +77,18 @@ def view(workflow: Object) -> RunView:
 def _read(workflow: Object) -> RunView:
     status = cast("dict[str, Any]", workflow.get("status") or {})
     nodes = cast("dict[str, dict[str, Any]]", status.get("nodes") or {})
-    reports = dict(filter(None, map(_report, nodes.values())))
-    steps = [_view(step, node, reports) for node in nodes.values() if (step := _step(node))]
-    order = list(StepName)
+    # A rollback that failed was tried again: its last attempt is the one that counts.
+    in_time = sorted(nodes.values(), key=lambda n: (str(n.get("startedAt")), str(n.get("name"))))
+    reports = dict(filter(None, map(_report, in_time)))
+    steps: dict[StepName, StepView] = {}
+    for node in in_time:
+        if step := _step(node):
+            own = dict(filter(None, [_report(node)])) if step is StepName.ROLLBACK else reports
+            steps[step] = _view(step, node, own)
     return RunView(
         phase=str(status.get("phase") or "Pending"),
         message=str(status.get("message") or ""),
-        steps=tuple(sorted(steps, key=lambda s: order.index(s.step))),
+        steps=tuple(steps[step] for step in StepName if step in steps),
     )
 
 

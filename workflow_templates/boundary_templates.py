@@ -32,7 +32,8 @@ _OPTIONAL = (
     "podMetadata", "podPriorityClassName", "securityContext", "tolerations",
 )  # fmt: skip
 _TEMPLATE = (
-    "activeDeadlineSeconds", "container", "containerSet", "name", "outputs", "steps", "volumes",
+    "activeDeadlineSeconds", "container", "containerSet", "name", "outputs", "retryStrategy",
+    "steps", "volumes",
 )  # fmt: skip
 _CONTAINER = (
     "args", "command", "dependencies", "env", "image", "imagePullPolicy", "name", "resources",
@@ -154,6 +155,11 @@ _SPEC_RULES = (
            && variables.templates.all(t, !has(t.containerSet)
            || t.containerSet.all(k, k in ['containers', 'volumeMounts']))""",
         "one containerSet, without retries",
+    ),
+    Rule(
+        """variables.templates.all(t, !has(t.retryStrategy)
+           || (t.name == 'rollback' && has(t.container)))""",
+        "nothing is tried again but a rollback",
     ),
     Rule(
         """variables.templates.all(t, !has(t.volumes) || t.volumes.all(v,

@@ -13,7 +13,7 @@ from hera.workflows import models as m
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiphys.policies.model import Json
-from tiphys.workflow_templates.action import Action, StepName
+from tiphys.workflow_templates.action import EXIT_CODES, Action, Result, StepName
 from tiphys.workflow_templates.catalogue import every, template_name
 from tiphys.workflow_templates.fenced import LONGEST_HOLD
 from tiphys.workflow_templates.identities import ACTION_LABEL, access, account_name, identities
@@ -26,6 +26,8 @@ _WORK = "/tmp/tiphys"  # noqa: S108  an emptyDir of the step's own pod
 _OUTCOME = f"{_WORK}/outcome"
 _STARTING = 900
 """Seconds that a Workflow may wait for its pod: `notAfter` is at most that far away."""
+_FINAL = sorted(EXIT_CODES[r] for r in (Result.REFUSED, Result.NOT_OURS, Result.NOT_UNDONE))
+"""How a rollback exits that is not tried again."""
 _STARTING_UP = 60
 """Seconds that rollback's process may take beside its own deadline."""
 
@@ -195,6 +197,14 @@ def _rollback(settings: RenderSettings, action: Action) -> m.Template:
             volume_mounts=[m.VolumeMount(name="work", mount_path=_WORK)],
         ),
         active_deadline_seconds=m.IntOrString(limit),
+        # A node may be drained, and an API server be away, in the middle of a rollback; it is
+        # resumable, and once it has said how the target stands nothing is won by asking again.
+        retry_strategy=m.RetryStrategy(
+            limit=m.IntOrString("3"),
+            retry_policy="Always",
+            expression=f"asInt(lastRetry.exitCode) not in {_FINAL}",
+            backoff=m.Backoff(duration="5s", factor=m.IntOrString("2")),
+        ),
         outputs=_outputs(),
         volumes=[_volume()],
     )

@@ -27,7 +27,7 @@ printf '%s' "words of $STEP" > "$TIPHYS_TERMINATION_LOG"
 echo begins
 if [ "$STEP" = "$SLOW" ]; then sleep "$LONG"; fi
 if [ "$STEP" = "$KILLED" ]; then python3 -c 'import os; os.kill(os.getppid(), 9)'; sleep 9; fi
-if [ "$STEP" = "$FAILS" ]; then exit 4; fi
+case " $FAILS " in *" $STEP "*) exit 4;; esac
 """
 
 

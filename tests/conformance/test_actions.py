@@ -335,6 +335,29 @@ def test_a_rollback_that_is_killed_goes_on_in_its_next_pod(world: World) -> None
     assert after["metadata"]["generation"] == before["metadata"]["generation"] + 2
 
 
+def test_a_rollback_that_cannot_work_is_tried_again(world: World) -> None:
+    """Here its rights are gone for a while; a drained node or a deaf API server are no better."""
+    path = cart(world)
+    before = settled(world, path)
+    space = space_of(path)
+    full(world, space, 2)
+    binding = place("rbac.authorization.k8s.io/v1", "RoleBinding", space, f"tiphys-act-{SCALE}")
+    flown = fly(world, plan_on(world, before, SCALE, replicas=3), hopeless(world))
+    replicas_are(world, path, 3)
+    granted = world.wire.get(binding)
+    world.wire.delete(binding)
+
+    def crashed() -> list[Any]:
+        return [n["phase"] for n in flown.nodes() if n["displayName"] == "rollback(0)"]
+
+    world.until("its first try has failed", crashed, lambda phases: phases == ["Failed"])
+    assert world.wire.get(path)["spec"]["replicas"] == 3
+    del granted["metadata"]["resourceVersion"]
+    world.wire.create(granted)
+    flown.ends_as(Outcome.ROLLED_BACK, "rollback-tried-again")
+    assert world.wire.get(path)["spec"] == before["spec"]
+
+
 def test_of_two_runs_at_once_one_acts_though_the_mutex_is_lost(world: World) -> None:
     path = cart(world)
     before = settled(world, path)

@@ -18,9 +18,10 @@ def phases(flight: Flight) -> dict[str, str]:
     return {n["displayName"]: n["phase"] for n in found}
 
 
-def rolled_back(flight: Flight, status: Json) -> bool:
-    """Say whether the run failed and its rollback ran to its end."""
-    return (status["phase"], phases(flight).get("rollback")) == ("Failed", "Succeeded")
+def rolled_back(flight: Flight) -> None:
+    """See the run fail and its rollback run to its end."""
+    ends = (flight.ended()["phase"], phases(flight).get("rollback"))
+    assert ends == ("Failed", "Succeeded"), flight.brief()
 
 
 # --- ends ---------------------------------------------------------------------------------------
@@ -41,7 +42,7 @@ def test_a_failed_verify_runs_the_exit_handler_which_knows_status_and_outputs(
 ) -> None:
     flight = launch(world, template(world, "verify-fails", FAILS="verify"))
     status = flight.ended()
-    assert rolled_back(flight, status)
+    rolled_back(flight)
     assert status["message"] == f"child '{flight.node('run', 'Pod')['id']}' failed"
     assert outcome_of(flight.node("run", "Pod")) == "said by verify"
     back = outcome_of(flight.node("rollback", "Pod"))
@@ -51,7 +52,7 @@ def test_a_failed_verify_runs_the_exit_handler_which_knows_status_and_outputs(
 def test_of_a_pod_the_last_report_and_one_exit_code_are_kept(world: World) -> None:
     """Its containers' nodes say no more than their phase, and why they failed."""
     flight = launch(world, template(world, "act-fails", FAILS="act"))
-    assert rolled_back(flight, flight.ended())
+    rolled_back(flight)
     pod = flight.node("run", "Pod")
     assert outcome_of(pod) == "said by act", "the steps share the file, and verify never ran"
     assert pod["outputs"]["exitCode"] == "64", "of main, which waited for act in vain"
@@ -66,7 +67,7 @@ def test_of_a_pod_the_last_report_and_one_exit_code_are_kept(world: World) -> No
 
 def test_a_failed_precheck_keeps_act_from_running(world: World) -> None:
     flight = launch(world, template(world, "precheck-fails", FAILS="precheck"))
-    assert rolled_back(flight, flight.ended())
+    rolled_back(flight)
     assert phases(flight) == {
         "precheck": "Failed", "act": "Error", "main": "Error", "rollback": "Succeeded",
     }  # fmt: skip
@@ -74,13 +75,13 @@ def test_a_failed_precheck_keeps_act_from_running(world: World) -> None:
 
 def test_a_killed_process_fails_its_step(world: World) -> None:
     flight = launch(world, template(world, "killed", KILLED="act"))
-    assert rolled_back(flight, flight.ended())
+    rolled_back(flight)
     assert flight.node("act")["message"] == "act: Error (exit code 137): words of act"
 
 
 def test_the_deadline_ends_the_run_and_not_its_rollback(world: World) -> None:
     flight = launch(world, template(world, "late", SLOW="act", activeDeadlineSeconds=15))
-    assert rolled_back(flight, flight.ended())
+    rolled_back(flight)
     assert "deadline" in flight.node("run", "Pod")["message"]
 
 
@@ -89,7 +90,7 @@ def test_stop_ends_the_run_and_not_its_rollback(world: World) -> None:
     flight.until_running("verify")
     flight.stop()
     status = flight.ended()
-    assert rolled_back(flight, status)
+    rolled_back(flight)
     assert status["message"] == "Stopped with strategy 'Stop'"
 
 
@@ -124,7 +125,7 @@ def test_a_pod_deleted_in_the_middle_of_act_is_rolled_back(world: World) -> None
     flight = launch(world, template(world, "deleted", SLOW="act"))
     pod = flight.until_running("act")
     flight.delete_pod(pod, force=False)
-    assert rolled_back(flight, flight.ended())
+    rolled_back(flight)
 
 
 def test_a_pod_deleted_by_force_after_act_is_started_again(world: World) -> None:
@@ -135,12 +136,17 @@ def test_a_pod_deleted_by_force_after_act_is_started_again(world: World) -> None
     second = flight.until_running("verify")
     assert second["metadata"]["name"] == first["metadata"]["name"]
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
-    ended = {
-        status["name"]: status["state"]["terminated"]["exitCode"]
-        for status in second["status"]["containerStatuses"]
-        if "terminated" in status["state"]
-    }
-    assert ended == {"precheck": 0, "act": 0}, "both have run again"
+
+    def ended() -> Json:
+        [pod] = flight.pods()
+        return {
+            status["name"]: status["state"]["terminated"]["exitCode"]
+            for status in pod["status"]["containerStatuses"]
+            if "terminated" in status["state"]
+        }
+
+    # The kubelet tells of them a little later than their words can be read.
+    world.until("both have run again", ended, lambda codes: codes == {"precheck": 0, "act": 0})
     assert flight.ended()["phase"] == "Succeeded"
     assert phases(flight)["rollback"] == "Skipped"
 
@@ -152,7 +158,21 @@ def test_a_rollback_deleted_by_force_is_started_again(world: World) -> None:
     flight.delete_pod(first, force=True)
     second = flight.until_running("rollback")
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
-    assert rolled_back(flight, flight.ended())
+    rolled_back(flight)
+
+
+def test_a_rollback_that_failed_is_tried_again_unless_its_exit_code_is_final(world: World) -> None:
+    again: Json = {"limit": "1", "retryPolicy": "Always", "backoff": {"duration": "1s"}}
+    again["expression"] = "asInt(lastRetry.exitCode) not in [4, 5]"
+    told = {"FAILS": "verify rollback"}
+    final = launch(world, template(world, "final", {"retryStrategy": again}, **told))
+    killed = {"FAILS": "verify", "KILLED": "rollback"}
+    twice = launch(world, template(world, "twice", {"retryStrategy": again}, **killed))
+    for flight, tries in ((final, 1), (twice, 2)):
+        assert flight.ended()["phase"] == "Failed"
+        assert flight.node("rollback", "Retry")["phase"] == "Failed"
+        pods = [n for n in flight.nodes() if n["type"] == "Pod" and n["templateName"] == "rollback"]
+        assert sorted(n["displayName"] for n in pods) == [f"rollback({n})" for n in range(tries)]
 
 
 def test_a_rollback_that_no_node_takes_leaves_the_workflow_running(world: World) -> None:
@@ -199,4 +219,4 @@ def test_a_template_deleted_during_a_run_does_not_matter(world: World) -> None:
     flight = launch(world, made)
     flight.until_running("act")
     assert world.wire.delete(place_of(made)).status == 200
-    assert rolled_back(flight, flight.ended())
+    rolled_back(flight)

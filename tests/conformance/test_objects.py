@@ -285,9 +285,14 @@ def test_generation_counts_what_was_specified_and_nothing_else(world: World, spa
     assert after({"spec": {"paused": True}}) == began + 1
     # A Deployment's annotations count too: its controller copies them to its ReplicaSets.
     assert after({"metadata": {"annotations": {"a": "b"}}}) == began + 2
-    status = world.wire.get(path)
-    status["status"]["observedGeneration"] = 1
-    world.wire.want("PUT", path + "/status", status)
+
+    def written() -> int:
+        status = world.wire.get(path)
+        status["status"]["observedGeneration"] = 1
+        return world.wire.ask("PUT", path + "/status", status).status
+
+    # Its controller writes to it too.
+    world.until("its status is written", written, lambda code: code == 200)
     assert world.wire.get(path)["metadata"]["generation"] == began + 2
     assert "generation" not in world.wire.create(config_map(space))["metadata"]
 

@@ -52,10 +52,13 @@ def test_a_bookmark_says_how_far_a_quiet_watch_has_come(world: World) -> None:
     space = world.namespace()
     query = {"resourceVersion": version(world.wire, maps(space)), "allowWatchBookmarks": "true"}
     marks: list[Json] = []
+    elsewhere = world.namespace()
     for seconds in ("4", "10", "20"):  # a server sends them about when it ends a watch, or not
         if marks:
             break
         with world.wire.watch(maps(space), timeoutSeconds=seconds, **query) as events:
+            # There must be something to tell: the resource has moved, though not in this namespace.
+            world.wire.create(config_map(elsewhere, f"for-{seconds}"))
             marks = [event for event in events if event["type"] == "BOOKMARK"]
     assert marks, "three watches ended without a bookmark"
     at = marks[-1]["object"]["metadata"]["resourceVersion"]

@@ -104,7 +104,8 @@ def test_a_full_quota_holds_a_rollback_up_until_there_is_room(world: World) -> N
         with full(world, world.actions, 0):
 
             def refused() -> str:
-                found = [n for n in flown.nodes() if n.get("templateName") == "rollback"]
+                tries = [n for n in flown.nodes() if n["type"] == "Pod"]
+                found = [n for n in tries if n["templateName"] == "rollback"]
                 return str(found[0].get("message") or "") if found else ""
 
             world.until("its rollback is refused", refused, lambda said: "quota" in said)

@@ -20,6 +20,7 @@ ENDS = {
     "started-again": Outcome.VERIFIED,
     "rolled-back": Outcome.ROLLED_BACK,
     "rollback-killed": Outcome.ROLLED_BACK,
+    "rollback-tried-again": Outcome.ROLLED_BACK,
     "stopped": Outcome.ROLLED_BACK,
     "past-its-deadline": Outcome.ROLLED_BACK,
     "ineffective": Outcome.INEFFECTIVE,
