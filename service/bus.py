@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
 import nats
@@ -28,7 +29,7 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import APIError, NoStreamResponseError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 from nats.js.errors import Error as JetStreamError
 
 from tiphys.service.errors import BrokerUnavailableError, StreamFullError, WorldRefusedError
@@ -76,6 +77,18 @@ class Received:
         """Ask for it again after a while."""
         with contextlib.suppress(nats.errors.Error):
             await self._message.nak(delay=seconds)
+
+
+@dataclass(frozen=True)
+class Lag:
+    """What intake, all its replicas together, has still to do."""
+
+    pending: int
+    """Messages that none of them has been given."""
+    unacknowledged: int
+    """Messages that one of them was given, such as those put back while the database is away."""
+    stored_at: datetime | None
+    """When the oldest of both was stored, by the broker's clock; None: there is none."""
 
 
 class Bus:
@@ -276,6 +289,26 @@ class Bus:
         except (OSError, TimeoutError, nats.errors.Error) as error:
             self._inbox = None
             raise BrokerUnavailableError(_sentence(error)) from error
+
+    async def lag(self) -> Lag:
+        """Tell how far intake is behind; raises `BrokerUnavailableError`."""
+        if not self.ready:
+            raise BrokerUnavailableError("not connected")
+        try:
+            about = await self._stream.consumer_info(STREAM, CONSUMER)
+            pending, unacknowledged = about.num_pending or 0, about.num_ack_pending or 0
+            first = about.ack_floor.stream_seq + 1 if about.ack_floor else 1
+            stored_at = await self._stored_at(first) if pending + unacknowledged else None
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            raise BrokerUnavailableError(_sentence(error)) from error
+        return Lag(pending, unacknowledged, stored_at)
+
+    async def _stored_at(self, sequence: int) -> datetime | None:
+        """Tell when the first message from there on was stored; None when there is none."""
+        with contextlib.suppress(NotFoundError):  # taken in, or expired, since we asked
+            found = await self._stream.get_msg(STREAM, seq=sequence, subject=SUBJECTS, next=True)
+            return found.time
+        return None
 
     async def _ensure_consumer(self) -> None:
         await self.ensure_stream()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Severity
 from tiphys.service.alertmanager import Alertmanagers
+from tiphys.service.gauges import LagMetrics, Lookout
 from tiphys.service.intake import Intake, IntakeMetrics
 from tiphys.service.investigate import Investigate
 from tiphys.service.kubernetes_api import connect
@@ -36,6 +37,9 @@ async def open_agents_role(process: Process) -> Mapping[State, Stage]:
 
     intake = Intake(bus, ledger, IntakeMetrics(), on_change=process.wake)
     process.run("intake", intake.run())
+    lag = Lookout("the stream", bus.lag)
+    LagMetrics(last=lambda: lag.last)
+    process.run("lag", lag.run())
     if alertmanagers:
         interval, counted = settings.reconcile_interval, ReconcileMetrics()
         rounds = Reconciler(alertmanagers, intake, ledger, counted, interval=interval)

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from tiphys.service import api
 from tiphys.service.approvals import Approvals
 from tiphys.service.errors import ArgoUnavailableError
+from tiphys.service.gauges import Lookout, StandingMetrics, read_standing
 from tiphys.service.holds import Holds
 from tiphys.service.kubernetes_api import connect
 from tiphys.service.process import Process
@@ -37,6 +38,9 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
 
     process.health.show("stop switch", kubernetes)
     process.health.show("database", ledger.database.ping)
+    standing = Lookout("the database", lambda: read_standing(ledger.database))
+    StandingMetrics(last=lambda: standing.last)
+    process.run("standing", standing.run())
     api.install(
         app,
         api.Office(

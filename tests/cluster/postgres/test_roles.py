@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import httpx2
 import pytest
 from fleet import Fleet, until
 
@@ -55,6 +56,25 @@ async def test_an_approval_given_at_the_gateway_is_launched_by_the_launcher(
 
         [intent] = await until(intended, "an intent")
         assert intent["body"]["approved_by"] == "ada"
+
+
+async def test_each_role_tells_what_it_can_read_and_nothing_else(
+    fleet_of: Callable[..., Fleet],
+) -> None:
+    standing = {"tiphys_holds", "tiphys_run_oldest_age_seconds"}
+    lag = {"tiphys_intake_pending_alerts", "tiphys_intake_oldest_age_seconds"}
+    told = {Role.GATEWAY: standing, Role.AGENTS: lag, Role.LAUNCHER: set[str]()}
+    async with fleet_of("bad-release", replicas=2) as fleet:
+        for role, replicas in fleet.replicas.items():
+            for replica in replicas:
+
+                async def seen(replica: Any = replica, role: Role = role) -> bool:
+                    async with httpx2.AsyncClient(trust_env=False) as http:
+                        text = (await http.get(f"{replica.url}/metrics")).text
+                    values = {line.partition("{")[0].split(" ")[0] for line in text.splitlines()}
+                    return values & (standing | lag) == told[role]
+
+                await until(seen, f"the metrics of {role}")
 
 
 async def test_word_passes_between_processes_faster_than_they_poll(
