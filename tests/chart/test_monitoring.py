@@ -13,11 +13,13 @@ import pytest
 from charts import Render, one
 from prometheus_client import CollectorRegistry
 
+from tiphys.service.gauges import LagMetrics, StandingMetrics
 from tiphys.service.intake import IntakeMetrics
 from tiphys.service.reconcile import ReconcileMetrics
 from tiphys.service.webhook import WebhookMetrics
 
 DATA = Path(__file__).parents[1] / "data"
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 KUBE_STATE_METRICS = {
     "kube_deployment_status_replicas_available",
     "kube_pod_created",
@@ -30,7 +32,7 @@ ON = {"monitoring": {"enabled": True, "dashboard": True}}
 def exported() -> set[str]:
     """Give the names under which the service's metrics are stored."""
     registry = CollectorRegistry()
-    for made in (WebhookMetrics, IntakeMetrics, ReconcileMetrics):
+    for made in (WebhookMetrics, IntakeMetrics, ReconcileMetrics, StandingMetrics, LagMetrics):
         made(registry)
     endings = {
         "counter": ("_total",),
@@ -89,6 +91,18 @@ def test_a_run_is_too_old_when_no_run_may_be_that_old(render: Render) -> None:
         rollback = [t.get("activeDeadlineSeconds", 0) for t in spec["templates"]]
         longest = spec["activeDeadlineSeconds"] + max(rollback)
         assert longest < int(limit) < 2 * longest
+
+
+def test_the_page_lists_every_metric_and_every_alert_and_no_other(render: Render) -> None:
+    metrics, alerts = PAGE.read_text().split("\n## Alerts\n")
+    histogram = {name.removesuffix("_bucket") for name in exported() if name.endswith("_bucket")}
+    parts = {f"{name}_{part}" for name in histogram for part in ("bucket", "sum", "count")}
+    listed = set(re.findall(r"^\| `(tiphys_\w+)", metrics, re.MULTILINE))
+    assert listed == (exported() | histogram) - parts
+    names = set[str]()
+    for row in re.findall(r"^\| (`Tiphys.*?) \|", alerts, re.MULTILINE):
+        names |= set(re.findall(r"`(Tiphys\w+)`", row))
+    assert names == {rule["alert"] for mode in ("split", "single") for rule in rules(render, mode)}
 
 
 def test_our_alerts_are_left_to_people(render: Render) -> None:
