@@ -251,6 +251,23 @@ def test_what_an_installation_decides_reaches_published_templates(reader: Reader
     check(release)
 
 
+def test_templates_with_a_lost_releases_key_are_mended_as_the_page_says(reader: Reader) -> None:
+    release = reader.release
+    there = ("-n", f"{release.name}-actions", "get", "workflowtemplate", "restart-pod-v1")
+    ours = (reader.walk.folder / "tiphys-keys" / "launcher.pub").read_text()
+    theirs = "0" * len(ours)
+    template = release.cluster.kubectl(*there, "-o", "json")
+    assert ours in template
+    release.cluster.kubectl("replace", "-f", "-", stdin=template.replace(ours, theirs))
+    argv = ("upgrade", release.name, str(CHART), "--reset-then-reuse-values", "--wait")
+    release.run(*argv, "--timeout", "420s")
+    assert theirs in release.cluster.kubectl(*there, "-o", "json"), "helm mends it by itself"
+    assert ours in reader.walk.run("Upgrade")
+    template = release.cluster.kubectl(*there, "-o", "json")
+    assert ours in template
+    assert theirs not in template
+
+
 def test_the_test_fails_when_the_boundary_is_gone(reader: Reader) -> None:
     release = reader.release
     binding = f"validatingadmissionpolicybinding/{release.name}-pods"

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from charts import CHART, MODES, Helm, Render, as_values, one, pods, values
+from walkthrough import PAGE, sections
 
 from tiphys.service.settings import Settings
 from tiphys.workflow_templates.boundary import BoundarySettings, boundary
@@ -212,3 +213,13 @@ def test_every_setting_that_the_chart_writes_is_one_of_the_service(render: Rende
                     written |= {v for v in names if v.startswith("TIPHYS_")}
         # The last two only make pods start anew.
         assert written - known <= {"TIPHYS_POLICY_SHA256", "TIPHYS_PLAYBOOKS_SHA256"}
+
+
+def test_the_page_deletes_every_template_that_the_chart_makes_again(render: Render) -> None:
+    upgrade = "\n".join(sections(PAGE.read_text())["Upgrade"])
+    place, key, value = re.findall(
+        r"-n (\S+) delete workflowtemplates -l ([^=\s]+)=(\S+)\nhelm upgrade ", upgrade
+    )[0]
+    made = [t["metadata"] for t in render("split") if t["kind"] == "WorkflowTemplate"]
+    assert made
+    assert {(meta["namespace"], meta["labels"][key]) for meta in made} == {(place, value)}
