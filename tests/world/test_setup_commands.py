@@ -2,10 +2,11 @@
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from typer.testing import CliRunner, Result
 
 from tiphys.service.errors import BadInputError
@@ -16,14 +17,15 @@ from tiphys.workflow_templates.signature import load_key, public_hex
 
 
 @pytest.fixture
-def tiphys(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def tiphys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
     for name in [name for name in os.environ if name.startswith("TIPHYS_")]:
         monkeypatch.delenv(name)
 
     def run(*words: str, **environment: str) -> Result:
         return CliRunner().invoke(app, [*words], env=environment)
 
-    return run
+    yield run
+    structlog.reset_defaults()  # `serve` logs to the runner's stderr, which is closed by now
 
 
 def test_keygen_writes_a_private_key_once_and_prints_its_public_half(
