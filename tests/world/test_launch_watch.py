@@ -332,7 +332,8 @@ async def test_every_ending_of_a_real_run(
     bench: Any, kube: Any, says: dict[str, str], outcome: Outcome, state: State
 ) -> None:
     incident = await launched(bench, kube)
-    async with argo_running(kube, **{**GOOD, **says}), asyncio.timeout(30):
+    # A killed rollback is tried again, three times within 35 s.
+    async with argo_running(kube, **{**GOOD, **says}), asyncio.timeout(90):
         while (incident := await look(bench, kube, incident)).state == State.RUNNING:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     run = await bench.run_of(incident) if incident.attempt == 1 else None
