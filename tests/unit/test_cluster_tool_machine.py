@@ -205,3 +205,13 @@ def test_argo_runs_only_workflows_that_name_a_template() -> None:
     data = argo.settings()["data"]
     assert yaml.safe_load(data["workflowRestrictions"]) == {"templateReferencing": "Strict"}
     assert data["instanceID"] == "tiphys"
+
+
+def test_where_another_cluster_is_named_none_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TIPHYS_CLUSTER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TIPHYS_TEST_KUBECONFIG", str(tmp_path / "kind.kubeconfig"))
+    monkeypatch.setattr(command, "up", lambda *_, **__: pytest.fail("a cluster was started"))
+    assert command.main(["up"]) == 0
+    assert f"nothing to start: TIPHYS_TEST_KUBECONFIG names {tmp_path}" in capsys.readouterr().out

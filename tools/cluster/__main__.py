@@ -13,6 +13,7 @@ from tools.cluster.down import take_down
 from tools.cluster.export import export
 from tools.cluster.paths import Cache
 from tools.cluster.report import Trouble, complain, say
+from tools.cluster.target import KUBECONFIG, other
 from tools.cluster.up import up
 
 
@@ -30,6 +31,9 @@ def alone(cache: Cache) -> Generator[None]:
 
 
 def _up(cache: Cache, given: argparse.Namespace) -> None:
+    if named := other(cache):
+        say(f"nothing to start: {KUBECONFIG} names {named}")
+        return
     up(cache, with_project=not given.without_project)
 
 

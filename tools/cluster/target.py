@@ -73,12 +73,17 @@ class Target:
         return path
 
 
+def other(cache: Cache, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the kubeconfig that the variable names, unless it is that of the cluster here."""
+    named = environment.get(KUBECONFIG)
+    return Path(named) if named and Path(named) != cache.kubeconfig else None
+
+
 def find(environment: Mapping[str, str] = os.environ, cache: Cache | None = None) -> Target:
     """Return the cluster to test on; Trouble says what to do when there is none."""
     cache = cache or Cache.default()
-    named = environment.get(KUBECONFIG)
-    if named and Path(named) != cache.kubeconfig:
-        return _foreign(Path(named), environment, cache)
+    if named := other(cache, environment):
+        return _foreign(named, environment, cache)
     try:
         state = json.loads(cache.state.read_text())
     except (OSError, ValueError):
