@@ -6,6 +6,7 @@ from tiphys.sandbox.cluster_events import record
 from tiphys.sandbox.deployments import MANAGER, condition, owner_of, template_hash
 from tiphys.sandbox.disruptions import is_ready
 from tiphys.sandbox.resources import Obj, clone
+from tiphys.sandbox.selectors import selects
 from tiphys.sandbox.store import ApiError, Store, timestamp
 
 REVISION_HASH = "controller-revision-hash"
@@ -62,17 +63,28 @@ def _dispensable_first(pods: Iterable[Obj]) -> list[Obj]:
 
 
 def reconcile_replica_set(store: Store, obj: Obj) -> None:
-    """Make the number of pods equal to the replicas."""
+    """Make the number of pods equal to the replicas; a pod whose labels left it is let go."""
     uid, wanted = obj["metadata"]["uid"], obj["spec"]["replicas"]
+    _release(store, obj)
     pods = [pod for pod in store.owned_by("Pod", uid) if _active(pod)]
-    for _ in range(wanted - len(pods)):
-        _create_pod(store, obj)
-    for pod in _dispensable_first(pods)[: max(0, len(pods) - wanted)]:
-        _delete_pod(store, obj, pod)
-    left = [pod for pod in store.owned_by("Pod", uid) if _active(pod)]
-    ready = sum(map(is_ready, left))
-    status = {"replicas": len(left), "fullyLabeledReplicas": len(left)}
-    _write(store, obj, {**status, "readyReplicas": ready, "availableReplicas": ready})
+    try:
+        for _ in range(wanted - len(pods)):
+            _create_pod(store, obj)
+        for pod in _dispensable_first(pods)[: max(0, len(pods) - wanted)]:
+            _delete_pod(store, obj, pod)
+    finally:  # also when a quota lets no more in
+        left = [pod for pod in store.owned_by("Pod", uid) if _active(pod)]
+        ready = sum(map(is_ready, left))
+        status = {"replicas": len(left), "fullyLabeledReplicas": len(left)}
+        _write(store, obj, {**status, "readyReplicas": ready, "availableReplicas": ready})
+
+
+def _release(store: Store, obj: Obj) -> None:
+    meta = obj["metadata"]
+    for pod in store.owned_by("Pod", meta["uid"]):
+        if not selects(obj["spec"]["selector"], pod["metadata"].get("labels") or {}):
+            body = {"metadata": {"ownerReferences": None}}
+            store.patch("Pod", meta["namespace"], pod["metadata"]["name"], body, manager=MANAGER)
 
 
 def reconcile_stateful_set(store: Store, obj: Obj) -> None:

@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from tiphys.service import commands, setup_commands
+from tiphys.service.conform.command import conform
 from tiphys.service.errors import TiphysError, UsageError
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.command()(commands.release)
 app.command()(commands.stop)
 app.command()(commands.resume)
 app.command()(commands.catalogue)
+app.command()(conform)
 app.command()(setup_commands.migrate)
 app.command()(setup_commands.keygen)
 

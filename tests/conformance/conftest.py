@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 # At the end: the checkout's other folders must not hide an installed package of the same name.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from sandbox_world import SandboxWorld
-from worlds import World, closing
+from tiphys.service.conform.simulated import SandboxWorld
+from tiphys.service.conform.worlds import World, closing
 
 REAL, TOGETHER = "cluster", "together"
 AT_ONCE = 8

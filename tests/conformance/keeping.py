@@ -10,8 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from wire import Json
-
+from tiphys.service.conform.wire import Json
 from tiphys.service.outcomes import outcome, view
 
 FOLDER = Path(__file__).parents[1] / "data" / "argo" / "workflows"

@@ -13,9 +13,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from wire import Wire, place, place_of
-from worlds import World
-
+from tiphys.service.conform.wire import Wire, place, place_of
+from tiphys.service.conform.worlds import World
 from tools.cluster import argo
 from tools.cluster.target import Target, find
 

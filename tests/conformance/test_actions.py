@@ -3,15 +3,23 @@
 from typing import Any
 
 import pytest
-from argo_made import Flight
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from runs_made import HOPELESS, fly, plan_on, publish_all, shop
-from wire import Json, place, place_of
-from workloads_made import CRASH, NOT_READY, container, deployment, settled, template
-from worlds import World
+from runs_made import fly
 
 from tiphys.policies.model import Outcome
 from tiphys.service.argo import Argo
+from tiphys.service.conform.flights import Flight
+from tiphys.service.conform.runs import HOPELESS, plan_on, publish_all, shop
+from tiphys.service.conform.wire import Json, place, place_of
+from tiphys.service.conform.workloads import (
+    CRASH,
+    NOT_READY,
+    container,
+    deployment,
+    settled,
+    template,
+)
+from tiphys.service.conform.worlds import World
 from tiphys.service.outcomes import outcome
 from tiphys.workflow_templates import mark
 from tiphys.workflow_templates.action import Result, StepName

@@ -3,9 +3,11 @@
 import time
 
 import pytest
-from argo_made import Flight, launch, outcome_of, submit, template
-from wire import Json, place_of
-from worlds import World
+from argo_made import launch, outcome_of, template
+
+from tiphys.service.conform.flights import Flight, submit
+from tiphys.service.conform.wire import Json, place_of
+from tiphys.service.conform.worlds import World
 
 pytestmark = pytest.mark.together
 RAN, UNDONE = "Succeeded", {"rollback": "Succeeded"}

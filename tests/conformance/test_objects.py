@@ -4,8 +4,9 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from wire import JSON_PATCH, MERGE_PATCH, Json, place, place_of
-from worlds import OPTED_IN, World, rule
+
+from tiphys.service.conform.wire import JSON_PATCH, MERGE_PATCH, Json, place, place_of
+from tiphys.service.conform.worlds import OPTED_IN, World, rule
 
 DEPLOYMENT, MAP, POD = ("apps/v1", "Deployment"), ("v1", "ConfigMap"), ("v1", "Pod")
 

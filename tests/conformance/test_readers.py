@@ -3,12 +3,19 @@
 from datetime import UTC, datetime
 
 import pytest
-from wire import Json, place
-from workloads_made import CRASH, EXIT_CODE, LAST_WORDS, LINES, NO_IMAGE, container
-from worlds import World, rule
 
 from tiphys.agents.ports import UnansweredError
 from tiphys.service.argo import Argo, Submission
+from tiphys.service.conform.wire import Json, place
+from tiphys.service.conform.workloads import (
+    CRASH,
+    EXIT_CODE,
+    LAST_WORDS,
+    LINES,
+    NO_IMAGE,
+    container,
+)
+from tiphys.service.conform.worlds import World, rule
 from tiphys.service.errors import ArgoUnavailableError, WorkflowRefusedError
 from tiphys.service.kubernetes_reader import KubernetesReader
 from tiphys.service.stop_switch import StopSwitch

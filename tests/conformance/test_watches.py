@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from wire import Json, Wire, place, place_of
-from worlds import World
+from tiphys.service.conform.wire import Json, Wire, place, place_of
+from tiphys.service.conform.worlds import World
 
 
 def config_map(namespace: str, name: str, **labels: str) -> Json:

@@ -4,14 +4,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from argo_made import launch, submit, template
-from runs_made import HOPELESS, fly, plan_on, publish_all, shop
-from wire import Json, place_of
-from workloads_made import container, deployment, settled
-from workloads_made import template as pods_like
-from worlds import World
+from argo_made import launch, template
+from runs_made import fly
 
 from tiphys.policies.model import Outcome
+from tiphys.service.conform.flights import submit
+from tiphys.service.conform.runs import HOPELESS, plan_on, publish_all, shop
+from tiphys.service.conform.wire import Json, place_of
+from tiphys.service.conform.workloads import container, deployment, settled
+from tiphys.service.conform.workloads import template as pods_like
+from tiphys.service.conform.worlds import World
 from tiphys.workflow_templates.action import Result, StepName
 
 SCALE = "scale-workload"

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
-from wire import Json, place, place_of
-from workloads_made import (
+
+from tiphys.service.conform.wire import Json, place, place_of
+from tiphys.service.conform.workloads import (
     CRASH,
     NOT_READY,
     container,
@@ -12,8 +13,7 @@ from workloads_made import (
     settled,
     template,
 )
-from worlds import World
-
+from tiphys.service.conform.worlds import World
 from tiphys.workflow_templates.pointers import differences
 from tiphys.workflow_templates.workloads import (
     controller_of,
@@ -84,6 +84,37 @@ def test_a_deleted_pod_ends_in_grace_and_its_owner_starts_another(world: World) 
     world.until("another pod has started", successor)
     world.until("the old one is gone", lambda: world.wire.find(place(*POD, space, name)) is None)
     settled(world, path)
+
+
+def test_a_pod_whose_labels_leave_its_owner_is_let_go_and_replaced(world: World) -> None:
+    path = cart(world)
+    settled(world, path)
+    space = space_of(path)
+    pod = place(*POD, space, living(world, space)[0]["metadata"]["name"])
+    world.wire.patch(pod, {"metadata": {"labels": {"app": "nobodys"}}})
+    world.until(
+        "nobody owns it",
+        lambda: world.wire.get(pod)["metadata"].get("ownerReferences"),
+        lambda owners: not owners,
+    )
+    world.until("its owner has another", lambda: len(living(world, space)) == 3)
+
+
+def test_a_replica_set_tells_of_its_pods_though_a_quota_lets_no_more_in(world: World) -> None:
+    path = cart(world)
+    settled(world, path)
+    space = space_of(path)
+    quota: Json = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}}
+    quota["metadata"]["namespace"] = space
+    world.wire.create({**quota, "spec": {"hard": {"pods": "1"}}})
+    world.wire.delete(place(*POD, space, living(world, space)[0]["metadata"]["name"]))
+
+    def counted() -> list[int]:
+        return [
+            one["status"].get("readyReplicas", 0) for one in world.wire.items(place(*SET, space))
+        ]
+
+    world.until("one is counted", counted, lambda seen: seen == [1])
 
 
 def test_a_rollout_makes_a_revision_and_going_back_reuses_the_old_one(world: World) -> None:

@@ -1,7 +1,7 @@
-"""A Kubernetes API over plain HTTP: a test sees status codes and bodies as they are on the wire."""
+"""A Kubernetes API over plain HTTP: status codes and bodies as they are on the wire."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,17 @@ import urllib3
 import yaml
 from kubernetes import client, config
 
+from tiphys.service.errors import WorldRefusedError
+
 Json = dict[str, Any]
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 SECONDS = 20.0
-"""For one request; a busy machine is not what these tests are about."""
+"""For one request; how busy the machine is, is not what is asked."""
+
+
+class UnexpectedAnswerError(WorldRefusedError):
+    """The API server answered otherwise than expected."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,13 @@ class Wire:
         settings = client.Configuration()
         config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings)
         self.url = str(settings.host).rstrip("/")
-        self._ca = settings.ssl_ca_cert
+        self.ca_file: str | None = settings.ssl_ca_cert
         self._headers = {"Accept": "application/json", "User-Agent": "conformance/1"}
         for bearer in (settings.api_key or {}).values():
             self._headers["Authorization"] = bearer
         self._pool = urllib3.PoolManager(
             maxsize=16,
-            ca_certs=self._ca,
+            ca_certs=self.ca_file,
             cert_file=settings.cert_file,
             key_file=settings.key_file,
             retries=False,
@@ -74,7 +80,7 @@ class Wire:
     def as_bearer(self, token: str, path: Path) -> "Wire":
         """Give a wire with another identity, whose kubeconfig is written to `path`."""
         cluster: Json = {"server": self.url}
-        cluster |= {"certificate-authority": self._ca} if self._ca else {}
+        cluster |= {"certificate-authority": self.ca_file} if self.ca_file else {}
         path.touch(mode=0o600)
         path.write_text(
             yaml.safe_dump(
@@ -111,7 +117,8 @@ class Wire:
     def want(self, method: str, path: str, body: Any = None, media: str = "", **query: str) -> Any:
         """Ask, and give the body of an answer that must be a success."""
         answer = self.ask(method, path, body, media, **query)
-        assert answer.status < 300, f"{method} {path}: {answer.status} {answer.message}"
+        if answer.status >= 300:
+            raise UnexpectedAnswerError(f"{method} {path}: {answer.status} {answer.message}")
         return answer.body
 
     def get(self, path: str, **query: str) -> Json:
@@ -125,7 +132,8 @@ class Wire:
     def find(self, path: str) -> Json | None:
         """Read what may be there."""
         answer = self.ask("GET", path)
-        assert answer.status in {200, 404}, f"GET {path}: {answer.status} {answer.message}"
+        if answer.status not in {200, 404}:
+            raise UnexpectedAnswerError(f"GET {path}: {answer.status} {answer.message}")
         return answer.body if answer.status == 200 else None
 
     def create(self, obj: Json, **query: str) -> Json:
@@ -145,7 +153,7 @@ class Wire:
     # --- a watch --------------------------------------------------------------------------------
 
     @contextmanager
-    def watch(self, path: str, **query: str) -> Iterator[Iterator[Json]]:
+    def watch(self, path: str, **query: str) -> Generator[Iterator[Json]]:
         """Follow a list until left; gives the events as they come."""
         answer = self._pool.request(
             "GET",
@@ -153,7 +161,8 @@ class Wire:
             headers=self._headers,
             preload_content=False,
         )
-        assert answer.status == 200, f"watch {path}: {answer.status} {answer.data!r}"
+        if answer.status != 200:
+            raise UnexpectedAnswerError(f"watch {path}: {answer.status} {answer.data!r}")
 
         def events() -> Iterator[Json]:
             rest = b""

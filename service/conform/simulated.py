@@ -8,13 +8,9 @@ from collections.abc import Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
-import workloads_made
-from wire import Wire
-from worlds import World
-
 from tiphys.sandbox import installation
 from tiphys.sandbox.argo import NAMESPACE, STEP_MODULE, Argo
-from tiphys.sandbox.behaviour import Behaviours
+from tiphys.sandbox.behaviour import Behaviour, Behaviours, Match, PodState
 from tiphys.sandbox.controllers import Controllers
 from tiphys.sandbox.kube_api import kube_app
 from tiphys.sandbox.logs import Logs
@@ -22,8 +18,32 @@ from tiphys.sandbox.loopback import serving
 from tiphys.sandbox.pods import Pace
 from tiphys.sandbox.rbac import Tokens
 from tiphys.sandbox.store import Store
+from tiphys.service.conform.wire import Wire
+from tiphys.service.conform.workloads import (
+    CRASH,
+    EXIT_CODE,
+    LAST_WORDS,
+    LINES,
+    NO_IMAGE,
+    NOT_READY,
+    READY,
+)
+from tiphys.service.conform.worlds import InVainError, World
 
 _BACKOFF = Pace(backoff=0.5)
+BEHAVIOURS = [
+    Behaviour(
+        match=Match(env={"FARE": CRASH}),
+        state=PodState.CRASH,
+        exit_code=EXIT_CODE,
+        message=LAST_WORDS,
+        logs=LINES,
+    ),
+    Behaviour(match=Match(env={"FARE": NOT_READY}), state=PodState.NOT_READY, logs=LINES),
+    Behaviour(match=Match(env={"FARE": NO_IMAGE}), state=PodState.IMAGE_PULL),
+    Behaviour(match=Match(env={"FARE": READY}), logs=LINES),
+]
+"""What the simulated kubelet is told."""
 
 
 class _Cluster:
@@ -39,7 +59,8 @@ class _Cluster:
         self._over = asyncio.Event()
         self.thread = threading.Thread(target=self._run, name="sandbox", daemon=True)
         self.thread.start()
-        assert self.ready.wait(30), "the sandbox has not started"
+        if not self.ready.wait(30):
+            raise InVainError("for the sandbox to start")
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -50,7 +71,7 @@ class _Cluster:
 
     async def _live(self) -> None:
         logs, behaviours = Logs(), Behaviours()
-        for one in workloads_made.BEHAVIOURS:
+        for one in BEHAVIOURS:
             behaviours.add(one, first=False)
         for obj in [*installation.manifests(), *installation.nodes(1)]:
             self.store.create(obj)
@@ -90,7 +111,8 @@ class _Cluster:
     def stop(self) -> None:
         self.call(self._over.set)
         self.thread.join(30)
-        assert not self.thread.is_alive(), "the sandbox has not ended"
+        if self.thread.is_alive():
+            raise InVainError("for the sandbox to end")
 
 
 class SandboxWorld(World):

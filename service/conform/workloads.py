@@ -5,10 +5,8 @@ On a real one the shell obeys `FARE`; the simulated kubelet reads it from the sa
 
 from typing import Any
 
-from worlds import World
-
 from tiphys.policies.model import Object
-from tiphys.sandbox.behaviour import Behaviour, Match, PodState
+from tiphys.service.conform.worlds import World
 from tiphys.workflow_templates.workloads import healthy
 
 Json = dict[str, Any]
@@ -22,19 +20,6 @@ if [ "$FARE" = crash ]; then echo "panic: no more"; exit 3; fi
 exec sleep 3600
 """
 _PROBE = {"exec": {"command": ["false"]}, "periodSeconds": 1, "timeoutSeconds": 5}
-BEHAVIOURS = [
-    Behaviour(
-        match=Match(env={"FARE": CRASH}),
-        state=PodState.CRASH,
-        exit_code=EXIT_CODE,
-        message=LAST_WORDS,
-        logs=LINES,
-    ),
-    Behaviour(match=Match(env={"FARE": NOT_READY}), state=PodState.NOT_READY, logs=LINES),
-    Behaviour(match=Match(env={"FARE": NO_IMAGE}), state=PodState.IMAGE_PULL),
-    Behaviour(match=Match(env={"FARE": READY}), logs=LINES),
-]
-"""What the simulated kubelet is told."""
 
 
 def container(world: World, fare: str = READY, **variables: str) -> Json:

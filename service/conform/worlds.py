@@ -13,13 +13,18 @@ from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kubernetes.aio import client
-from wire import Wire, place
 
+from tiphys.service.conform.wire import UnexpectedAnswerError, Wire, place
+from tiphys.service.errors import WorldRefusedError
 from tiphys.service.kubernetes_api import connect
 
 Json = dict[str, Any]
 T = TypeVar("T")
 OPTED_IN = {"tiphys.io/heal": "enabled"}
+
+
+class InVainError(WorldRefusedError):
+    """Waited in vain."""
 
 
 @dataclass
@@ -86,7 +91,9 @@ class World(ABC):
         for obj in objects:
             path = place(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace", ""))
             answer = self.wire.ask("POST", path, obj)
-            assert answer.status in {201, 409}, f"{obj['kind']}: {answer.status} {answer.message}"
+            if answer.status not in {201, 409}:
+                words = f"{obj['kind']}: {answer.status} {answer.message}"
+                raise UnexpectedAnswerError(words)
 
     def identity(self, namespace: str, account: str, *rules: Json) -> Wire:
         """Give the wire of a ServiceAccount that may do exactly this in its namespace."""
@@ -137,7 +144,7 @@ class World(ABC):
             if good(seen):
                 return seen
             if time.monotonic() > end:
-                raise AssertionError(f"waited in vain until {what}; last seen: {seen!s:.2000}")
+                raise InVainError(f"until {what}; last seen: {seen!s:.2000}")
             time.sleep(self.poll)
 
 

@@ -1,0 +1,325 @@
+"""What is proven of an action: each property is a function that returns, or says what is wrong.
+
+Properties named `run …` go through Argo; the others ask single steps, see `steps`.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tiphys.policies.model import Outcome, Plan
+from tiphys.service.conform.runs import HOPELESS, Flown, fly, publish_all
+from tiphys.service.conform.snapshot import Key, Snapshot, changed, take
+from tiphys.service.conform.steps import Said, Steps
+from tiphys.service.conform.trial import Disturb, Stage, Trial
+from tiphys.service.conform.wire import Json, place
+from tiphys.service.errors import TiphysError
+from tiphys.service.outcomes import outcome
+from tiphys.workflow_templates.action import Result, Right, StepName
+from tiphys.workflow_templates.catalogue import find
+
+PRECHECK, ACT, VERIFY, ROLLBACK = StepName
+_REFUSED = "refused before anything was done"
+_ROLE = ("rbac.authorization.k8s.io/v1", "Role")
+
+
+class NotProvenError(TiphysError):
+    """Not proven."""
+
+
+def _hold(truth: object, words: str) -> None:
+    if not truth:
+        raise NotProvenError(words)
+
+
+@dataclass(frozen=True)
+class Property:
+    """One line of the kit's table."""
+
+    name: str
+    prove: Callable[[Stage, Trial], None]
+    """Raises `TiphysError` with what is wrong."""
+    through_argo: bool = False
+
+
+def properties(trial: Trial) -> Iterator[Property]:
+    """Give everything that is proven of a trial's action, in the table's order."""
+    action = find(trial.action)
+    yield Property("run heals and changes exactly what it declares", _heals, through_argo=True)
+    if trial.spoil:
+        yield Property("run that does not help is put back", _undoes, through_argo=True)
+    for name, disturb in trial.violations.items():
+        yield Property(f"refuses: {name}", partial(_refuses, disturb=disturb))
+    yield Property("refuses another object of that name", _another_uid)
+    yield Property("refuses after notAfter", _too_late)
+    yield Property("refuses a plan that somebody else signed", _forged)
+    yield Property("acts once when run twice", _twice)
+    yield Property("acts once when run at once", _at_once)
+    yield Property("does not act after its rollback", _much_later)
+    yield Property("puts back exactly what was there", _puts_back)
+    if trial.meddle:
+        yield Property("leaves alone what somebody else changed since", _meddled)
+    for right in action.rights:
+        for verb in right.verbs:
+            where = "/".join(filter(None, (right.api_group, right.resource)))
+            name = f"fails cleanly without {verb} {where}"
+            yield Property(name, partial(_without, right=right, verb=verb))
+
+
+# --- through Argo ---------------------------------------------------------------------------------
+
+
+def _heals(stage: Stage, trial: Trial) -> None:
+    target, plan, before = _planned(stage, trial)
+    flown = fly(stage.world, plan)
+    _ends(flown, Outcome.VERIFIED)
+    _exactly(plan, target, before, take(stage.wire, stage.namespace))
+
+
+def _undoes(stage: Stage, trial: Trial) -> None:
+    target = trial.build(stage)
+    plan = trial.plan(stage, target)
+    assert trial.spoil
+    trial.spoil(stage, target)
+    before = take(stage.wire, stage.namespace)
+    hopeless = publish_all(stage.world, variant="-hopeless", share=HOPELESS)
+    flown = fly(stage.world, plan, hopeless)
+    if find(trial.action).reversible:
+        _ends(flown, Outcome.ROLLED_BACK)
+        _same(before, take(stage.wire, stage.namespace))
+    else:
+        _ends(flown, Outcome.INEFFECTIVE)
+
+
+def _ends(flown: Flown, expected: Outcome) -> None:
+    flown.ended()
+    seen = flown.view()
+    result, why = outcome(seen)
+    steps = ", ".join(f"{s.step}: {s.result} ({s.message})" for s in seen.steps)
+    _hold(result is expected, f"it ended {result}, not {expected}: {why}; {steps}")
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def _refuses(stage: Stage, trial: Trial, *, disturb: Disturb) -> None:
+    target = trial.build(stage)
+    plan = trial.plan(stage, target)
+    disturb(stage, target)
+    _nothing_done(stage, Steps(stage.world, plan))
+
+
+def _another_uid(stage: Stage, trial: Trial) -> None:
+    _, plan, _ = _planned(stage, trial)
+    wrong = plan.target.model_copy(update={"uid": "00000000-0000-4000-8000-000000000000"})
+    _nothing_done(stage, Steps(stage.world, plan.model_copy(update={"target": wrong})))
+
+
+def _too_late(stage: Stage, trial: Trial) -> None:
+    _, plan, _ = _planned(stage, trial)
+    _nothing_done(stage, Steps(stage.world, plan, seconds=-1))
+
+
+def _forged(stage: Stage, trial: Trial) -> None:
+    _, plan, _ = _planned(stage, trial)
+    _nothing_done(stage, Steps(stage.world, plan, key=Ed25519PrivateKey.generate()))
+
+
+def _nothing_done(stage: Stage, steps: Steps) -> None:
+    before = take(stage.wire, stage.namespace)
+    for step in (PRECHECK, ACT):
+        said = steps.run(step)
+        _hold(said.result is Result.REFUSED, f"{step} was not {_REFUSED}: {_words(said)}")
+    _same(before, take(stage.wire, stage.namespace))
+
+
+# --- again ----------------------------------------------------------------------------------------
+
+
+def _twice(stage: Stage, trial: Trial) -> None:
+    target, plan, before = _planned(stage, trial)
+    steps = Steps(stage.world, plan)
+    _acted(steps)
+    between = _settled(stage)
+    for step in (PRECHECK, ACT):
+        said = steps.run(step)
+        _hold(said.result is Result.ALREADY_DONE, f"{step} again: {_words(said)}")
+    after = _settled(stage)
+    _same(between, after, children=True)
+    _exactly(plan, target, before, after)
+
+
+def _at_once(stage: Stage, trial: Trial) -> None:
+    target, plan, before = _planned(stage, trial)
+    steps = Steps(stage.world, plan)
+    said = steps.at_once(ACT, ACT, ACT)
+    results = sorted(one.result for one in said)
+    fine = Result.ACTED in results and {*results} <= {Result.ACTED, Result.ALREADY_DONE}
+    _hold(fine, "; ".join(map(_words, said)))
+    _exactly(plan, target, before, _settled(stage))
+
+
+def _much_later(stage: Stage, trial: Trial) -> None:
+    _, plan, _ = _planned(stage, trial)
+    steps = Steps(stage.world, plan)
+    _acted(steps)
+    said = steps.run(ROLLBACK)
+    _hold(said.result in _PUT_BACK, f"rollback: {_words(said)}")
+    between = _settled(stage)
+    for step in (PRECHECK, ACT):
+        said = steps.run(step)
+        _hold(said.result is not Result.ACTED, f"{step} acted after the rollback: {_words(said)}")
+    said = steps.run(ROLLBACK)
+    _hold(said.result in {*_PUT_BACK, Result.NOTHING_CHANGED}, f"rollback again: {_words(said)}")
+    _same(between, _settled(stage), children=True)
+
+
+# --- back -----------------------------------------------------------------------------------------
+
+_PUT_BACK = {Result.UNDONE, Result.NOTHING_TO_RESTORE}
+
+
+def _puts_back(stage: Stage, trial: Trial) -> None:
+    _, plan, before = _planned(stage, trial)
+    steps = Steps(stage.world, plan)
+    said = steps.run(ROLLBACK)
+    _hold(said.result is Result.NOTHING_CHANGED, f"rollback before act: {_words(said)}")
+    _same(before, take(stage.wire, stage.namespace), children=True)
+    again = plan.model_copy(update={"attempt": plan.attempt + 1})
+    steps = Steps(stage.world, again)
+    _acted(steps)
+    said = steps.run(ROLLBACK)
+    reversible = find(trial.action).reversible
+    wanted = Result.UNDONE if reversible else Result.NOTHING_TO_RESTORE
+    _hold(said.result is wanted, f"rollback: {_words(said)}")
+    if reversible:
+        _same(before, _settled(stage))
+
+
+def _meddled(stage: Stage, trial: Trial) -> None:
+    target, plan, _ = _planned(stage, trial)
+    steps = Steps(stage.world, plan)
+    _acted(steps)
+    assert trial.meddle
+    trial.meddle(stage, target)
+    between = _settled(stage)
+    said = steps.run(ROLLBACK)
+    _hold(said.result is Result.NOT_OURS, f"rollback: {_words(said)}")
+    _same(between, _settled(stage), children=True)
+
+
+# --- without a right ------------------------------------------------------------------------------
+
+
+def _without(stage: Stage, trial: Trial, *, right: Right, verb: str) -> None:
+    """Lose one verb before anything: no step may do half of its work, or say that all is well."""
+    _, plan, before = _planned(stage, trial)
+    path = place(*_ROLE, stage.namespace, f"tiphys-act-{trial.action}")
+    role = stage.wire.get(path)
+    kept = [_less(rule, right, verb) for rule in role["rules"]]
+    stage.wire.patch(path, {"rules": [rule for rule in kept if rule["verbs"]]})
+    steps = Steps(stage.world, plan, share=HOPELESS)
+    said = [steps.run(PRECHECK), steps.run(ACT)]
+    clean = {Result.AS_PLANNED, Result.REFUSED, Result.CRASHED, Result.ACTED}
+    _hold({one.result for one in said} <= clean, "; ".join(map(_words, said)))
+    for one in said:
+        traced = one.result is Result.CRASHED and re.search(r"\w+Error at \S+:\d+", one.message)
+        _hold(not traced, f"it stumbled instead of saying what it may not: {_words(one)}")
+    acted = said[-1].result is Result.ACTED
+    if acted:
+        verified = steps.run(VERIFY)
+        _hold(verified.result is not Result.CRASHED or not _stumbled(verified), _words(verified))
+    stage.wire.patch(path, {"rules": role["rules"]})
+    back = steps.run(ROLLBACK)
+    wanted = _PUT_BACK if acted else {*_PUT_BACK, Result.NOTHING_CHANGED}
+    _hold(back.result in wanted, f"with the right given back, rollback: {_words(back)}")
+    if find(trial.action).reversible or not acted:
+        _same(before, _settled(stage))
+
+
+def _stumbled(said: Said) -> bool:
+    return re.search(r"\w+Error at \S+:\d+", said.message) is not None
+
+
+def _less(rule: Json, right: Right, verb: str) -> Json:
+    ours = rule["apiGroups"] == [right.api_group] and rule["resources"] == [right.resource]
+    return {**rule, "verbs": [v for v in rule["verbs"] if not (ours and v == verb)]}
+
+
+# --- looking --------------------------------------------------------------------------------------
+
+
+def _planned(stage: Stage, trial: Trial) -> tuple[Json, Plan, Snapshot]:
+    target = trial.build(stage)
+    plan = trial.plan(stage, target)
+    return target, plan, take(stage.wire, stage.namespace)
+
+
+def _acted(steps: Steps) -> None:
+    for step, wanted in ((PRECHECK, Result.AS_PLANNED), (ACT, Result.ACTED)):
+        said = steps.run(step)
+        _hold(said.result is wanted, f"{step}: {_words(said)}")
+
+
+_STILL = 2.0
+"""Seconds without a change, after which nothing is expected to move any more."""
+
+
+def _settled(stage: Stage) -> Snapshot:
+    """Look until nothing is about to end, and nothing has changed for a while."""
+    seen, since = take(stage.wire, stage.namespace), time.monotonic()
+
+    def still() -> bool:
+        nonlocal seen, since
+        now = take(stage.wire, stage.namespace)
+        if now != seen:
+            seen, since = now, time.monotonic()
+        ending = any("deletionTimestamp" in o["metadata"] for o in now.objects.values())
+        return not ending and time.monotonic() - since >= _STILL
+
+    stage.world.until("nothing moves any more", still)
+    return seen
+
+
+def _same(before: Snapshot, after: Snapshot, *, children: bool = False) -> None:
+    """Hold that nobody's fields differ; `children`: nor do what controllers made."""
+    moved: dict[Key, tuple[str, ...]] = changed(before, after)
+    _hold(not moved, f"something else than before: {_told(moved)}")
+    if children:
+        came = {*before.objects} ^ {*after.objects}
+        _hold(not came, f"came or went: {', '.join(map(' '.join, sorted(came)))}")
+
+
+def _exactly(plan: Plan, target: Json, before: Snapshot, after: Snapshot) -> None:
+    """Hold that what the plan declares has changed, and nothing else."""
+    key = (str(target["kind"]), plan.target.name)
+    declared = {change.path for change in plan.changes}
+    moved = dict(changed(before, after))
+    if declared == {""}:
+        _hold(_gone(key, plan, after), f"{plan.target} is still there")
+        moved.pop(key, None)
+        went = {k for k in before.objects.keys() - after.objects.keys() if k[0] == key[0]}
+        _hold(went <= {key}, f"went too: {', '.join(map(' '.join, sorted(went - {key})))}")
+    else:
+        found = set(moved.pop(key, ()))
+        _hold(found == declared, f"changed {sorted(found)}, declared {sorted(declared)}")
+    _hold(not moved, f"changed beside it: {_told(moved)}")
+
+
+def _gone(key: Key, plan: Plan, after: Snapshot) -> bool:
+    there = after.objects.get(key)
+    return there is None or there["metadata"]["uid"] != plan.target.uid
+
+
+def _told(moved: dict[Key, tuple[str, ...]]) -> str:
+    return "; ".join(
+        f"{kind} {name} {' '.join(p) or '(whole)'}" for (kind, name), p in moved.items()
+    )
+
+
+def _words(said: Said) -> str:
+    return f"{said.result} ({said.message})"
