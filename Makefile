@@ -50,7 +50,7 @@ cluster-up: .venv/.ready ## start a real Kubernetes with Argo Workflows here (as
 	@$(BIN)/python -m tools.cluster up
 
 cluster-test: cluster-up ## conformance, attacks, the chart and whole incidents on that cluster
-	@$(BIN)/pytest -q tests/conformance
+	@$(BIN)/pytest -q -n 2 --dist worksteal tests/conformance
 	@$(BIN)/pytest -q tests/conformance -m cluster
 	@$(BIN)/pytest -q tests/cluster/attacks
 	@$(BIN)/pytest -q tests/chart

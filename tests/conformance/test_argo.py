@@ -123,11 +123,15 @@ def test_pods_go_when_their_workflow_has_ended(world: World) -> None:
 # --- what happens to pods -----------------------------------------------------------------------
 
 
-def test_a_pod_deleted_in_the_middle_of_act_is_rolled_back(world: World) -> None:
-    flight = launch(world, template(world, "deleted", SLOW="act"))
+def test_a_pod_deleted_in_the_middle_of_act_is_rolled_back_or_started_again(world: World) -> None:
+    """Argo sees how the pod ended, or it sees no pod and starts another."""
+    flight = launch(world, template(world, "deleted", SLOW="act", LONG="20"))
     pod = flight.until_running("act")
     flight.delete_pod(pod, force=False)
-    rolled_back(flight)
+    ends = (flight.ended()["phase"], phases(flight)["rollback"])
+    assert ends in {("Failed", "Succeeded"), ("Succeeded", "Skipped")}, flight.brief()
+    if not world.real:
+        assert ends[0] == "Failed", "the sandbox always sees it"
 
 
 def test_a_pod_deleted_by_force_after_act_is_started_again(world: World) -> None:
