@@ -52,6 +52,7 @@ FACTS: Final[dict[str, str]] = {
     "pods.newest_failing": "pods of the newest revision that are not ready",
     "pods.older_ready": "ready pods of older revisions",
     "pods.older_failing": "pods of older revisions that are not ready",
+    "pods.ready_since": "ready pods that were made after the last failing one had fallen out",
     "pods.image": "pods whose image cannot be pulled",
     "pods.config": "pods whose container cannot be created",
     "pods.out_of_memory": "pods whose container was killed for its memory",

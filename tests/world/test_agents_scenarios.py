@@ -74,6 +74,7 @@ async def bench(name: str, folder: Path) -> AsyncIterator[Bench]:
         ("bad-release", "rollout-undo", "Deployment shop/checkout"),
         ("overload", "scale-workload", "Deployment shop/search"),
         ("wedged-pod", "restart-pod", "Pod shop/cart-"),
+        ("stale-connections", "rollout-restart", "Deployment shop/invoices"),
         ("gpu-training", "restart-pod", "Pod research/llm-pretrain-0417"),
     ],
 )

@@ -179,6 +179,7 @@ async def test_stopping_leaves_nothing_behind(tmp_path: Path) -> None:
 FIRST_POSTS = {
     "already-resolved": [("KubePodNotReady", "firing")],
     "bad-release": [("KubePodCrashLooping", "firing")],
+    "dependency-down": [("KubeDeploymentReplicasMismatch", "firing")],
     "flapping": [
         ("WorkloadOverloaded", status)
         for status in ("firing", "resolved", "firing", "resolved", "firing")
@@ -189,6 +190,7 @@ FIRST_POSTS = {
     "overload": [("WorkloadOverloaded", "firing")],
     "rollback-cannot-hold": [("WorkloadOverloaded", "firing")],
     "silenced": [("KubePodNotReady", "firing")],
+    "stale-connections": [("KubeDeploymentReplicasMismatch", "firing")],
     "wedged-pod": [("KubePodNotReady", "firing")],
 }
 

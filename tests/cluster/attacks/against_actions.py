@@ -18,6 +18,7 @@ def sections() -> list[Section]:
         ("restart-pod, beyond its pod", "", list(_restarts())),
         ("rollout-undo, beyond the pod template", "", list(_undos())),
         ("scale-workload, beyond the replicas", "", list(_scales())),
+        ("rollout-restart, beyond its annotation", "", list(_again())),
         (
             "Events in another run's name",
             "An Event is a run's claim, and the door that it closes.",
@@ -73,6 +74,30 @@ def scale(
     }
     query = {"fieldManager": manager} if manager else {}
     return put(place("apps/v1", kind, namespace, "small") + "/scale", body, **query)
+
+
+WORKLOADS = {"deployments": "web", "statefulsets": "db", "daemonsets": "agent"}
+"""Of each kind that rollout-restart works on, one."""
+
+
+def again(
+    *operations: Json,
+    mark: str = f"{DIGEST}.act",
+    kind: str = "statefulsets",
+    namespace: str = SHOP,
+) -> Request:
+    """Patch a workload as rollout-restart does, with more operations."""
+    steps: list[Json] = [renewed(), *operations]
+    if mark:
+        steps.append({"op": "add", "path": MARK, "value": mark})
+    place_of = place("apps/v1", kind, namespace, WORKLOADS[kind])
+    return Request("PATCH", place_of, steps, JSON_PATCH)
+
+
+def renewed() -> Json:
+    """Give the operation that makes a controller replace the pods."""
+    path = "/spec/template/metadata/annotations"
+    return {"op": "add", "path": path, "value": {"tiphys.io/restart": "0123456789"}}
 
 
 def event(name: str = f"{RUN}.act", namespace: str = SHOP) -> Request:
@@ -251,6 +276,55 @@ def _scales() -> Iterator[Attack]:
     )
 
 
+def _again() -> Iterator[Attack]:
+    who, pods = "act-rollout-restart", "/spec/template"
+
+    def attack(title: str, *steps: Json) -> Attack:
+        forms = [again(step, kind=kind) for kind in WORKLOADS for step in steps]
+        return Attack(title, who, tuple(forms))
+
+    def add(path: str, value: Any) -> Json:
+        return {"op": "add", "path": path, "value": value}
+
+    yield attack("other fields of the workload", add("/spec/minReadySeconds", 9))
+    yield attack(
+        "what the pods run",
+        image(),
+        add(f"{pods}/spec/containers/0/env", [{"name": "X", "value": "y"}]),
+        add(f"{pods}/spec/containers/0/securityContext/privileged", True),
+        add(f"{pods}/spec/hostNetwork", True),
+        add(f"{pods}/spec/volumes", [{"name": "x", "hostPath": {"path": "/"}}]),
+        add(f"{pods}/spec/serviceAccountName", "default"),
+        add(f"{pods}/spec/nodeSelector", {"x": "y"}),
+    )
+    yield attack(
+        "the pods' other labels and annotations",
+        add(f"{pods}/metadata/labels/x", "y"),
+        add(f"{pods}/metadata/annotations/x", "y"),
+    )
+    yield attack(
+        "other metadata",
+        add("/metadata/labels", {"x": "y"}),
+        add("/metadata/annotations/x", "y"),
+        {"op": "remove", "path": "/metadata/annotations/team"},
+        add("/metadata/finalizers", ["x/y"]),
+    )
+    yield Attack("no mark", who, tuple(again(mark="", kind=kind) for kind in WORKLOADS))
+    yield Attack(
+        "another's mark", who, tuple(again(mark=f"{OTHER}.act", kind=kind) for kind in WORKLOADS)
+    )
+    yield Attack(
+        "a workload deleted or scaled",
+        who,
+        (
+            *(delete(place("apps/v1", kind, SHOP, name)) for kind, name in WORKLOADS.items()),
+            merge(
+                place("apps/v1", "deployments", SHOP, "web") + "/scale", {"spec": {"replicas": 5}}
+            ),
+        ),
+    )
+
+
 def _events() -> Iterator[Attack]:
     for name in ACTORS:
         who = f"act-{name}"
@@ -273,6 +347,7 @@ def _misplaced() -> Iterator[Attack]:
         "act-restart-pod": restart,
         "act-rollout-undo": lambda namespace: undo(namespace=namespace),
         "act-scale-workload": lambda namespace: scale(namespace=namespace),
+        "act-rollout-restart": lambda namespace: again(namespace=namespace),
     }
     for who, make in own.items():
         yield Attack("where nobody opted in", who, (make(ELSEWHERE), event(namespace=ELSEWHERE)))

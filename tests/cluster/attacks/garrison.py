@@ -18,7 +18,7 @@ RUN, OTHER_RUN = "tiphys-" + "a" * 40, "tiphys-" + "b" * 40
 EXECUTOR, STEP, PAUSE = (
     f"docker.io/tiphys/{n}" for n in ("argoexec:v4.0.2", "step:dev", "pause:dev")
 )
-ACTORS = {"restart-pod": 101, "rollout-undo": 102, "scale-workload": 103}
+ACTORS = {"restart-pod": 101, "rollout-undo": 102, "scale-workload": 103, "rollout-restart": 105}
 """The actions, with the last part of the names of their pods."""
 
 
@@ -129,6 +129,9 @@ def targets(namespace: str) -> list[Json]:
             },
         }
 
+    agent = workload("DaemonSet", "agent")
+    del agent["spec"]["replicas"]
+    agent["spec"]["template"]["spec"]["nodeSelector"] = {"tiphys.io/nowhere": "true"}
     lone = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -140,6 +143,7 @@ def targets(namespace: str) -> list[Json]:
         workload("StatefulSet", "db"),
         workload("Deployment", "small", 0),
         workload("StatefulSet", "small", 0),
+        agent,
         event(f"{RUN}.old", namespace),
         lone,
         config_map(namespace, "settings"),

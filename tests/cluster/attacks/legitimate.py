@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from against_actions import DIGEST, event, image, restart, scale, undo
+from against_actions import DIGEST, WORKLOADS, again, event, image, restart, scale, undo
 from against_runs import PODS, RESULTS, STOPS, result, stop
 from against_templates import CATALOGUE, ENTRY, PUBLISHED, TEMPLATES, template
 from against_workflows import NEW, RUNNING, WORKFLOWS
@@ -135,6 +135,15 @@ def _of_actions() -> Iterator[Attack]:
             scale(number, manager, kind)
             for kind in ("deployments", "statefulsets")
             for number, manager in ((3, RUN), (100, RUN), (200, f"{RUN}.undone"))
+        ),
+    )
+    yield Attack(
+        "all pods renewed",
+        "act-rollout-restart",
+        tuple(
+            again(kind=kind, mark=f"{DIGEST}.{ending}")
+            for kind in WORKLOADS
+            for ending in ("act", "undone", "kept")
         ),
     )
     for name, number in ACTORS.items():
