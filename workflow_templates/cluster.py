@@ -28,9 +28,12 @@ _PLURALS = {
     "Event": "events",
     "HorizontalPodAutoscaler": "horizontalpodautoscalers",
     "Job": "jobs",
+    "LimitRange": "limitranges",
     "Pod": "pods",
     "ReplicaSet": "replicasets",
+    "ResourceQuota": "resourcequotas",
     "StatefulSet": "statefulsets",
+    "VerticalPodAutoscaler": "verticalpodautoscalers",
 }
 
 
@@ -101,8 +104,11 @@ class Cluster:
         return self._ask("GET", _path(api_version, kind, namespace, name))
 
     def list(self, api_version: str, kind: str, namespace: str) -> Sequence[Object]:
-        """List the objects of a namespace."""
-        answer = self._ask("GET", _path(api_version, kind, namespace))
+        """List the objects of a namespace; a kind that the cluster does not serve has none."""
+        try:
+            answer = self._ask("GET", _path(api_version, kind, namespace))
+        except Gone:
+            return []
         return cast("Sequence[Object]", answer.get("items") or [])
 
     # --- writing --------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def guards(resource: str) -> tuple[Guard, ...]:
 
     One direction is enough here, since rollback is judged as well.
     """
-    return (*_of_workload(resource), *_of_pods(resource))
+    return (*workload_guards(resource), *_of_pods(resource))
 
 
 def annotation_guards(resource: str, key: str) -> tuple[Guard, ...]:
@@ -107,7 +107,7 @@ def annotation_guards(resource: str, key: str) -> tuple[Guard, ...]:
             && {one}.metadata.annotations[k] == {other}.metadata.annotations[k])))"""
 
     return (
-        *_of_workload(resource),
+        *workload_guards(resource),
         Guard(
             resource,
             f"""{fresh}.spec == {prior}.spec
@@ -118,7 +118,8 @@ def annotation_guards(resource: str, key: str) -> tuple[Guard, ...]:
     )
 
 
-def _of_workload(resource: str) -> tuple[Guard, ...]:
+def workload_guards(resource: str) -> tuple[Guard, ...]:
+    """Let a write change the pod template, whatever it is, and the run's mark."""
     return (
         Guard(
             resource,

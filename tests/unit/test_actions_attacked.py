@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cel
 import pytest
 
+from tiphys.sandbox.admission import refused_by
 from tiphys.sandbox.patches import PatchType, apply
 from tiphys.workflow_templates.action import Action
 from tiphys.workflow_templates.boundary_identities import writes
@@ -43,15 +43,7 @@ def refusals(action: Action, path: str, patch: list[Obj]) -> list[str]:
         after = apply(before, patch, PatchType.JSON)
     except Exception as error:
         pytest.fail(f"{path} {patch}: {error}")
-    facts: Obj = {"object": after, "oldObject": before, "variables": {"run": RUN}}
-    for name, text in action.terms:
-        facts["variables"][name] = cel.compile(text).execute(cel.Context(facts))
-    return [
-        guard.message
-        for guard in action.guards
-        if guard.resource == resource
-        and cel.compile(guard.expression).execute(cel.Context(facts)) is not True
-    ]
+    return refused_by(action, resource, {"object": after, "oldObject": before, "run": RUN})
 
 
 def patches(action: Action, attacks: list[Attack]) -> Iterator[tuple[str, str, list[Obj]]]:

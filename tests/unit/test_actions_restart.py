@@ -3,10 +3,10 @@
 from copy import deepcopy
 from typing import Any
 
-import cel
 import pytest
 
 from tiphys.policies.model import Risk
+from tiphys.sandbox.admission import refused_by
 from tiphys.sandbox.patches import PatchType, apply
 from tiphys.workflow_templates.action import NotApplicableError
 from tiphys.workflow_templates.mark import ANNOTATION, annotating
@@ -195,15 +195,8 @@ RESOURCES = {
 
 def refusals(before: Obj, after: Obj) -> list[str]:
     """Judge a write as the API server would: give the messages of the guards that refuse."""
-    facts: Obj = {"object": after, "oldObject": before, "variables": {"run": RUN}}
-    for name, text in RolloutRestart.terms:
-        facts["variables"][name] = cel.compile(text).execute(cel.Context(facts))
-    return [
-        guard.message
-        for guard in RolloutRestart.guards
-        if guard.resource == RESOURCES[after["kind"]]
-        and cel.compile(guard.expression).execute(cel.Context(facts)) is not True
-    ]
+    facts = {"object": after, "oldObject": before, "run": RUN}
+    return refused_by(RolloutRestart(), RESOURCES[after["kind"]], facts)
 
 
 @pytest.mark.parametrize("kind", [*RESOURCES])

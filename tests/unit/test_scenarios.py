@@ -16,6 +16,8 @@ SHIPPED = {
     "flapping": End.NO_ACTION,
     "gpu-training": End.AWAITING_APPROVAL,
     "ineffective": End.ROLLED_BACK,
+    "killed-by-probe": End.ESCALATED,
+    "memory-too-small": End.HEALED,
     "outside-catalogue": End.ESCALATED,
     "overload": End.HEALED,
     "rollback-cannot-hold": End.FROZEN,

@@ -186,6 +186,8 @@ FIRST_POSTS = {
     ],
     "gpu-training": [("KubePodNotReady", "firing")],
     "ineffective": [("WorkloadOverloaded", "firing")],
+    "killed-by-probe": [("KubePodCrashLooping", "firing")],
+    "memory-too-small": [("KubePodCrashLooping", "firing")],
     "outside-catalogue": [("KubePodNotReady", "firing")],
     "overload": [("WorkloadOverloaded", "firing")],
     "rollback-cannot-hold": [("WorkloadOverloaded", "firing")],

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tiphys.policies.model import Check, DecidedBy, Plan, Target
 from tiphys.policies.plan import digest, encode, short_digest, workflow_name
+from tiphys.sandbox import admission
 from tiphys.sandbox.behaviour import Behaviour, Behaviours, Match, PodState
 from tiphys.sandbox.controllers import Controllers
 from tiphys.sandbox.kube_api import kube_app
@@ -42,7 +43,11 @@ NS = "shop"
 KEY = Ed25519PrivateKey.generate()
 PRECHECK, ACT, VERIFY, ROLLBACK = StepName
 SCALE, UNDO, RESTART = "scale-workload", "rollout-undo", "restart-pod"
-AGAIN = "rollout-restart"
+AGAIN, MEMORY = "rollout-restart", "raise-memory-limit"
+PARAMETERS: dict[str, Any] = {
+    SCALE: {"replicas": 3},
+    MEMORY: {"container": "main", "limit_mib": 96},
+}
 
 
 class Between(Cluster):
@@ -194,9 +199,17 @@ class World:
         await self.until(done)
 
 
+def memory(limit: str) -> Obj:
+    return {"limits": {"memory": limit}, "requests": {"memory": limit}}
+
+
+def container(image: str) -> Obj:
+    env = [{"name": "MODE", "value": image}]
+    return {"name": "main", "image": image, "env": env, "resources": memory("64Mi")}
+
+
 def cart(image: str) -> Obj:
     labels = {"app": "cart"}
-    container = {"name": "main", "image": image, "env": [{"name": "MODE", "value": image}]}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -204,7 +217,10 @@ def cart(image: str) -> Obj:
         "spec": {
             "replicas": 2,
             "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [container(image)]},
+            },
         },
     }
 
@@ -221,6 +237,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     settings = RenderSettings(image="i", public_key=public_hex(KEY))
     for one in role_bindings(settings, NS):
         here.store.create(cast(Obj, one))
+    admission.install(here.store)
     logs = Logs()
     async with serving(kube_app(here.store, here.tokens, logs)) as here.url:
         control = Controllers(here.store, here.behaviours, logs, Pace(start=0.01, ready=0.02))
@@ -234,15 +251,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def release(world: World, image: str) -> None:
-    container = {"name": "main", "image": image, "env": [{"name": "MODE", "value": image}]}
-    world.human(template={"spec": {"containers": [container]}})
+    world.human(template={"spec": {"containers": [container(image)]}})
     await world.rolled_out()
 
 
 async def planned(world: World, name: str, attempt: int = 1) -> Plan:
     if name == UNDO and world.image() == "cart:1":
         await release(world, "cart:2")
-    return world.plan(name, attempt, **({"replicas": 3} if name == SCALE else {}))
+    return world.plan(name, attempt, **PARAMETERS.get(name, {}))
 
 
 def there(world: World, plan: Plan, *, intended: bool) -> bool:
@@ -261,6 +277,10 @@ async def somebody_sets(world: World, plan: Plan, value: int) -> None:
         world.human(replicas=(5, 2, 3)[value])
     elif plan.action == UNDO:
         await release(world, ("cart:3", "cart:2", "cart:1")[value])
+    elif plan.action == MEMORY:
+        one = container(world.image())
+        one["resources"] = memory(("80Mi", "64Mi", "96Mi")[value])
+        world.human(template={"spec": {"containers": [one]}})
     else:
         [change] = plan.changes
         notes = ({"by": "hand"}, change.present, change.intended)[value]
@@ -268,7 +288,7 @@ async def somebody_sets(world: World, plan: Plan, value: int) -> None:
     await world.rolled_out()
 
 
-EACH = pytest.mark.parametrize("name", [SCALE, UNDO, AGAIN])
+EACH = pytest.mark.parametrize("name", [SCALE, UNDO, AGAIN, MEMORY])
 
 
 # --- the way it should go -----------------------------------------------------------------------
@@ -576,6 +596,29 @@ async def test_rollback_waits_for_a_write_that_is_under_way(world: World) -> Non
     assert there(world, plan, intended=False)
 
 
+async def test_a_vertical_autoscaler_that_came_since_the_plan_is_heeded(world: World) -> None:
+    plan = await planned(world, MEMORY)
+    scaler = {
+        "apiVersion": "autoscaling.k8s.io/v1",
+        "kind": "VerticalPodAutoscaler",
+        "metadata": {"name": "vpa", "namespace": NS},
+        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "cart"}},
+    }
+    world.store.create(scaler)
+    for step in (PRECHECK, ACT):
+        report = await world.step(step, plan)
+        assert report.result is Result.REFUSED
+        assert report.message == "VerticalPodAutoscaler vpa owns the memory"
+    assert there(world, plan, intended=False)
+
+
+async def test_of_a_kind_that_is_not_served_there_are_none(world: World) -> None:
+    cluster = world.cluster(await planned(world, MEMORY))
+    place = "VerticalPodAutoscaler", NS
+    assert await asyncio.to_thread(cluster.list, "autoscaling.k8s.io/v1", *place) == []
+    assert await asyncio.to_thread(cluster.list, "autoscaling.k8s.io/v9", *place) == []
+
+
 # --- other runs ---------------------------------------------------------------------------------
 
 
@@ -586,7 +629,8 @@ async def test_another_runs_unfinished_mark_refuses_and_a_kept_one_does_not(
     first = await planned(world, name)
     await world.step(ACT, first)
     await world.rolled_out()
-    second = world.plan(name, 2, **({"replicas": 4} if name == SCALE else {}))
+    more = {SCALE: {"replicas": 4}, MEMORY: {"container": "main", "limit_mib": 128}}
+    second = world.plan(name, 2, **more.get(name, {}))
     refused = await world.step(PRECHECK, second)
     assert refused.result is Result.REFUSED
     assert "another run" in refused.message
@@ -609,7 +653,7 @@ async def test_a_rollback_that_does_not_hold_says_so(world: World) -> None:
     assert (await world.step(ROLLBACK, plan, run)).result is Result.NOT_UNDONE
 
 
-@pytest.mark.parametrize("name", [SCALE, UNDO, RESTART, AGAIN])
+@pytest.mark.parametrize("name", [SCALE, UNDO, RESTART, AGAIN, MEMORY])
 async def test_each_right_is_needed_and_its_lack_fails_cleanly(world: World, name: str) -> None:
     plan = await planned(world, name)
     role = world.store.get("Role", NS, f"tiphys-act-{name}")
@@ -728,5 +772,5 @@ async def test_the_real_process_says_one_line_and_exits_by_its_result(world: Wor
 
 
 def test_template_names_are_what_steps_expect() -> None:
-    actions: list[Action] = [find(name) for name in (SCALE, UNDO, RESTART, AGAIN)]
+    actions: list[Action] = [find(name) for name in (SCALE, UNDO, RESTART, AGAIN, MEMORY)]
     assert [template_name(a) for a in actions] == [f"{a.name}-v{a.version}" for a in actions]
