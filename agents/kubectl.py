@@ -11,6 +11,7 @@ from typing import Final
 
 from tiphys.agents.findings import findings, listing
 from tiphys.agents.limit_facts import autoscaler_facts, budget_facts, job_facts, node_facts
+from tiphys.agents.memory_facts import memory_facts
 from tiphys.agents.notebook import Notebook
 from tiphys.agents.objects import (
     is_controlled_by,
@@ -44,8 +45,8 @@ from tiphys.agents.workload_facts import (
 )
 from tiphys.policies.model import Json, Object, Source
 
-GROUPS: Final = ("autoscaler", "budget", "events", "job", "namespace", "node", "pod", "pods",
-                 "resolution", "rollout", "workload")  # fmt: skip
+GROUPS: Final = ("autoscaler", "budget", "events", "job", "memory", "namespace", "node",
+                 "pod", "pods", "resolution", "rollout", "workload")  # fmt: skip
 """Fact groups of this agent; each is there, if empty, so that `has()` can be asked of it."""
 ROLLED_OUT: Final = {"Deployment", "StatefulSet", "DaemonSet"}
 
@@ -116,6 +117,7 @@ class Kubectl:
         elif link.kind == "Job":
             facts["job"] = job_facts(link.thing, _cronjob(subjects))
         facts["pods"] = pods_facts(pods, newest, now)
+        facts["memory"] = {**memory_facts(link.thing, history, pods, now)}
         facts["autoscaler"] = autoscaler_facts(autoscaler_of(link, autoscalers))
         facts["budget"] = budget_facts(pods, budgets)
         return [p for p in pods if _is_failing(p, now)]

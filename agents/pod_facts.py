@@ -151,6 +151,19 @@ def pod_facts(pod: Object, now: datetime) -> dict[str, Json]:
     }
 
 
+def _ready_since(live: Sequence[Object], failing: Sequence[Object]) -> int:
+    """Count the ready pods that were made after the last of the failing ones had fallen out.
+
+    Their times are whole seconds: what happened within the same one counts as before.
+    """
+    fell = [instant(condition(pod, "Ready"), "lastTransitionTime") for pod in failing]
+    known = [moment for moment in fell if moment is not None]
+    if not known or len(known) < len(fell):
+        return 0
+    born = [instant(p, "metadata", "creationTimestamp") for p in live if is_ready(p)]
+    return sum(1 for moment in born if moment is not None and moment > max(known))
+
+
 def pods_facts(pods: Sequence[Object], newest: str, now: datetime) -> dict[str, Json]:
     """Count a workload's pods by what holds them up; `newest` is the newest ReplicaSet's uid."""
     live = [p for p in pods if trouble_of(p, now) not in {Trouble.TERMINATING, Trouble.ENDED}]
@@ -170,5 +183,6 @@ def pods_facts(pods: Sequence[Object], newest: str, now: datetime) -> dict[str, 
         "newest_failing": sum(1 for p in failing if uid_of(p) in fresh),
         "older_ready": sum(1 for p in live if uid_of(p) not in fresh and is_ready(p)),
         "older_failing": sum(1 for p in failing if uid_of(p) not in fresh),
+        "ready_since": _ready_since(live, failing),
         **by_trouble,
     }

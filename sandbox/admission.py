@@ -1,13 +1,15 @@
 """The boundary's own ValidatingAdmissionPolicies, evaluated over the sandbox's writes.
 
 What the chart installs in a real API server judges here too, so the two cannot drift apart. Left
-out is what asks for more than a user's name: whom a token is bound to, and a request's options (the
-policies of the actions' own tokens). Invariants: an expression without an answer refuses; the
-sandbox's own machinery writes without a user and is not asked.
+out is what asks for more than a user's name: whom a token is bound to, and a request's options; of
+the actions' own policies only what they patch is judged. Invariants: an expression without an
+answer refuses; the sandbox's own machinery writes without a user and is not asked.
 https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
 """
 
-from collections.abc import Iterator, Mapping
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -17,9 +19,14 @@ import cel
 from tiphys.sandbox.argo_workflow import CONTROLLER
 from tiphys.sandbox.resources import BY_KIND
 from tiphys.sandbox.store import AdmissionRequest, ApiError, Store
+from tiphys.workflow_templates import mark
+from tiphys.workflow_templates.action import Action
 from tiphys.workflow_templates.boundary import policies
 from tiphys.workflow_templates.boundary_policy import BoundarySettings, Match, Policy, Rule
 from tiphys.workflow_templates.boundary_workflows import STOP_LABEL
+from tiphys.workflow_templates.catalogue import every
+from tiphys.workflow_templates.identities import account_name
+from tiphys.workflow_templates.quantities import amount
 
 __all__ = ["ACTIONS_NAMESPACE", "CONTROLLER", "LAUNCHER", "STOP_LABEL", "STOP_NAMESPACE", "install"]
 
@@ -30,6 +37,10 @@ STOP_NAMESPACE = SETTINGS.stop_namespace
 _LEFT_OUT = ("act", "results")
 
 Json = dict[str, Any]
+_ACCOUNTS = {
+    f"system:serviceaccount:{SETTINGS.actions_namespace}:{account_name(action)}": action
+    for action in every()
+}
 
 
 def install(store: Store) -> None:
@@ -44,8 +55,45 @@ def install(store: Store) -> None:
         if request.user:
             for one in judges:
                 one.judge(request)
+            _judge_action(request)
 
     store.admission.append(judge)
+
+
+def refused_by(action: Action, resource: str, facts: Json) -> list[str]:
+    """Give the messages of the guards that refuse an action's write to `group/plural`.
+
+    `facts` are `object` and `oldObject`, and `run`, the name of the Workflow.
+    """
+    variables: Json = {"run": facts["run"]}
+    known = {**facts, "variables": variables}
+    for name, text in action.terms:
+        variables[name] = _value(text, known)
+    guards = (guard for guard in action.guards if guard.resource == resource)
+    return [guard.message for guard in guards if _value(guard.expression, known) is not True]
+
+
+def _judge_action(request: AdmissionRequest) -> None:
+    """Hold an action to its guards where they need no more than the object: in a patch.
+
+    Whose pod the token is bound to is not known here, so the run is taken from the mark.
+    """
+    action = _ACCOUNTS.get(request.user)
+    resource = BY_KIND[request.kind]
+    place = f"{resource.group}/{resource.plural}"
+    right = action and next(
+        (r for r in action.rights if f"{r.api_group}/{r.resource}" == place), None
+    )
+    if action is None or right is None or "patch" not in right.verbs or request.subresource:
+        return
+    run = f"tiphys-{mark.by_annotation(request.obj).partition('.')[0]}"
+    facts: Json = {"object": request.obj, "oldObject": request.old, "run": run}
+    try:
+        found = refused_by(action, place, facts)
+    except _NoAnswer as error:
+        found = [f"an expression resulted in error: {error}"]
+    if found:
+        raise ApiError(403, "Forbidden", f"act-{action.name}: {place}: {found[0]}")
 
 
 @dataclass(frozen=True)
@@ -148,8 +196,28 @@ def _message(rule: Rule, facts: Json) -> str:
 
 
 def _split(whole: str, by: str) -> list[str]:
-    """Do what Kubernetes' CEL knows and the library does not."""
     return whole.split(by)
+
+
+def _quantity(text: str) -> int:
+    """Give a quantity in thousandths, rounded up; what does not fit into an int has no answer."""
+    return math.ceil(amount(text) * 1000)
+
+
+def _compared(one: int, other: int) -> int:
+    return (one > other) - (one < other)
+
+
+_LIBRARY: Mapping[str, Callable[..., Any]] = {
+    "split": _split,
+    "quantity": _quantity,
+    "add": operator.add,
+    "compareTo": _compared,
+}
+"""What Kubernetes' CEL knows and the library does not; quantities are plain numbers here.
+
+https://kubernetes.io/docs/reference/using-api/cel/#kubernetes-quantity-library
+"""
 
 
 @cache
@@ -159,7 +227,8 @@ def _program(text: str) -> cel.Program:
 
 def _value(text: str, facts: Json) -> Any:
     context = cel.Context(facts)
-    context.add_function("split", _split)
+    for name, function in _LIBRARY.items():
+        context.add_function(name, function)
     try:
         return _program(text).execute(context)
     except Exception as error:

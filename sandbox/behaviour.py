@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from tiphys.sandbox.resources import Obj
+from tiphys.workflow_templates.quantities import amount
 
 
 class PodState(StrEnum):
@@ -26,6 +28,12 @@ class PodState(StrEnum):
     """All containers exit with 0: what a Job's pod does in the end."""
 
 
+def _quantity(text: str) -> str:
+    if text:
+        amount(text)
+    return text
+
+
 class Match(BaseModel):
     """Which pods a behaviour is for: all given conditions must hold; none given matches all."""
 
@@ -41,6 +49,8 @@ class Match(BaseModel):
     """The node's name; while the pod is not bound, this does not match."""
     name: str = ""
     """Shell pattern on the pod's name."""
+    memory_below: Annotated[str, AfterValidator(_quantity)] = ""
+    """Only pods of which a container's memory limit is less than this, such as 300Mi."""
     first_generation_only: bool = False
     """Only pods that existed when the fault struck, by uid: a recreated pod is healthy."""
 
@@ -57,7 +67,12 @@ class Match(BaseModel):
             and set(self.env.items()) <= env
             and self.node in {"", spec.get("nodeName", "")}
             and fnmatchcase(meta["name"], self.name or "*")
+            and (not self.memory_below or any(map(self._is_below, containers)))
         )
+
+    def _is_below(self, container: Obj) -> bool:
+        limit = ((container.get("resources") or {}).get("limits") or {}).get("memory")
+        return limit is not None and amount(limit) < amount(self.memory_below)
 
 
 class Behaviour(BaseModel):

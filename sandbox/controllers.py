@@ -12,6 +12,7 @@ from tiphys.sandbox.deployments import MANAGER, reconcile_deployment
 from tiphys.sandbox.disruptions import budget_status
 from tiphys.sandbox.logs import Logs
 from tiphys.sandbox.pods import Kubelets, Pace
+from tiphys.sandbox.quotas import quota_status
 from tiphys.sandbox.resources import Obj
 from tiphys.sandbox.store import ApiError, Store
 from tiphys.sandbox.workloads import (
@@ -49,6 +50,7 @@ class Controllers:
             "DaemonSet": lambda obj: reconcile_daemon_set(store, obj),
             "Job": lambda obj: reconcile_job(store, obj),
             "PodDisruptionBudget": self._keep_budget,
+            "ResourceQuota": self._keep_quota,
             "Pod": self._kubelets.reconcile,
         }
 
@@ -80,6 +82,7 @@ class Controllers:
             self._look_at((owner["kind"], namespace, owner["name"]))
         if kind == "Pod":
             self._look_at_all("PodDisruptionBudget", namespace)
+            self._look_at_all("ResourceQuota", namespace)
         if kind == "Node":
             self._look_at_all("DaemonSet")
         if kind == "Node" or (kind == "Pod" and event == "DELETED"):
@@ -137,4 +140,9 @@ class Controllers:
         meta = {key: budget["metadata"][key] for key in ("name", "namespace")}
         status = budget_status(self._store, budget)
         body = {"kind": budget["kind"], "metadata": meta, "status": status}
+        self._store.update(body, manager=MANAGER, subresource="status")
+
+    def _keep_quota(self, quota: Obj) -> None:
+        meta = {key: quota["metadata"][key] for key in ("name", "namespace")}
+        body = {"kind": quota["kind"], "metadata": meta, "status": quota_status(self._store, quota)}
         self._store.update(body, manager=MANAGER, subresource="status")

@@ -34,7 +34,7 @@ class Resource:
     @property
     def custom(self) -> bool:
         """Whether it is a custom resource, whose server behaves a little differently."""
-        return self.group in {"argoproj.io", "cluster.x-k8s.io"}
+        return self.group in {"argoproj.io", "autoscaling.k8s.io", "cluster.x-k8s.io"}
 
 
 _STATUS = ("status",)
@@ -51,6 +51,7 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("", "v1", "events", "Event"),
     Resource("", "v1", "serviceaccounts", "ServiceAccount"),
     Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", True, _STATUS),
+    Resource("", "v1", "limitranges", "LimitRange"),
     Resource("", "v1", "resourcequotas", "ResourceQuota", True, _STATUS),
     Resource("", "v1", "replicationcontrollers", "ReplicationController", True, _SCALABLE, True),
     Resource("apps", "v1", "deployments", "Deployment", True, _SCALABLE, True),
@@ -62,6 +63,10 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", True, _STATUS, True),
     Resource(
         "autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True, _STATUS
+    ),
+    Resource(
+        "autoscaling.k8s.io", "v1", "verticalpodautoscalers", "VerticalPodAutoscaler", True, (),
+        True,
     ),
     Resource(_RBAC, "v1", "roles", "Role"),
     Resource(_RBAC, "v1", "rolebindings", "RoleBinding"),

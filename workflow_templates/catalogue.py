@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from tiphys.workflow_templates.action import Action
+from tiphys.workflow_templates.raise_memory_limit import RaiseMemoryLimit
 from tiphys.workflow_templates.restart_pod import RestartPod
+from tiphys.workflow_templates.rollout_restart import RolloutRestart
 from tiphys.workflow_templates.rollout_undo import RolloutUndo
 from tiphys.workflow_templates.scale_workload import ScaleWorkload
 
@@ -26,7 +28,9 @@ def closed(actions: Sequence[Action]) -> Mapping[str, Action]:
     return found
 
 
-_ACTIONS = closed((RestartPod(), RolloutUndo(), ScaleWorkload()))
+_ACTIONS = closed(
+    (RaiseMemoryLimit(), RestartPod(), RolloutRestart(), RolloutUndo(), ScaleWorkload())
+)
 
 
 def every() -> Sequence[Action]:

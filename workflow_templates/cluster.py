@@ -28,9 +28,12 @@ _PLURALS = {
     "Event": "events",
     "HorizontalPodAutoscaler": "horizontalpodautoscalers",
     "Job": "jobs",
+    "LimitRange": "limitranges",
     "Pod": "pods",
     "ReplicaSet": "replicasets",
+    "ResourceQuota": "resourcequotas",
     "StatefulSet": "statefulsets",
+    "VerticalPodAutoscaler": "verticalpodautoscalers",
 }
 
 
@@ -101,8 +104,11 @@ class Cluster:
         return self._ask("GET", _path(api_version, kind, namespace, name))
 
     def list(self, api_version: str, kind: str, namespace: str) -> Sequence[Object]:
-        """List the objects of a namespace."""
-        answer = self._ask("GET", _path(api_version, kind, namespace))
+        """List the objects of a namespace; a kind that the cluster does not serve has none."""
+        try:
+            answer = self._ask("GET", _path(api_version, kind, namespace))
+        except Gone:
+            return []
         return cast("Sequence[Object]", answer.get("items") or [])
 
     # --- writing --------------------------------------------------------------------------------
@@ -121,17 +127,17 @@ class Cluster:
         }
         self._ask("DELETE", _path("v1", "Pod", namespace, name), body=options)
 
-    def patch_deployment(self, deployment: Object, operations: Sequence[Json]) -> None:
-        """Apply a JSON patch to exactly the Deployment that was read, or raise `Conflict`.
+    def patch_workload(self, workload: Object, operations: Sequence[Json]) -> None:
+        """Apply a JSON patch to exactly the workload that was read, or raise `Conflict`.
 
         The test of its resourceVersion covers every old value and every mark in it.
         """
-        meta = cast("dict[str, str]", deployment["metadata"])
+        meta = cast("dict[str, str]", workload["metadata"])
         tests: list[Json] = [
             {"op": "test", "path": "/metadata/uid", "value": meta["uid"]},
             {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
         ]
-        place = _path("apps/v1", "Deployment", meta["namespace"], meta["name"])
+        place = _path("apps/v1", str(workload["kind"]), meta["namespace"], meta["name"])
         self._ask("PATCH", place, body=[*tests, *operations], manager=self._manager)
 
     def put_scale(self, workload: Object, replicas: int, *, undone: bool) -> None:

@@ -3,25 +3,20 @@
 from collections.abc import Mapping, Sequence
 
 from tiphys.policies.model import Change, Object, Risk
-from tiphys.workflow_templates import mark, template_guards, verification
+from tiphys.workflow_templates import template_guards
 from tiphys.workflow_templates.action import (
     Action,
     NotApplicableError,
     Parameters,
     Related,
     Report,
-    Result,
     Right,
     Run,
 )
-from tiphys.workflow_templates.cluster import ClusterError
-from tiphys.workflow_templates.fenced import Fenced, Values, deviation
-from tiphys.workflow_templates.mark import Trace
-from tiphys.workflow_templates.pointers import at, differences, operations
+from tiphys.workflow_templates.pointers import at, differences
+from tiphys.workflow_templates.template_patch import TemplatePatch
 from tiphys.workflow_templates.workloads import (
-    Health,
     caught_up,
-    healthy,
     replicas,
     revision,
     revisions,
@@ -90,62 +85,23 @@ class RolloutUndo(Action):
 
     def precheck(self, run: Run) -> Report:
         """Answer whether the template and its history are still the plan's."""
-        seen = self._fenced(run).look(lambda target: self._deviation(run, target))
-        if isinstance(seen, Report):
-            return seen
-        return Report(Result.AS_PLANNED, f"{run.plan.target} is as planned", {})
+        return self._patch(run).precheck()
 
     def act(self, run: Run) -> Report:
         """Set the earlier values and the mark in one fenced patch."""
-        return self._fenced(run).act(lambda target: self._deviation(run, target))
+        return self._patch(run).act()
 
     def verify(self, run: Run) -> Report:
         """See every pod run the earlier template and the alert over."""
-        fenced = self._fenced(run)
-
-        def look() -> Health:
-            target = fenced.read()
-            if not fenced.holds_intended(target):
-                return Health(False, "somebody else changed the pod template", hopeless=True)
-            return healthy(target)
-
-        report = verification.watch(run, look, self.deadlines.verify)
-        if report.result is Result.VERIFIED:
-            _keep(run, fenced)
-        return report
+        return self._patch(run).verify()
 
     def rollback(self, run: Run) -> Report:
         """Put back the values that act replaced."""
-        return self._fenced(run).rollback()
+        return self._patch(run).rollback()
 
-    def _deviation(self, run: Run, target: Object) -> str | None:
-        sets = run.cluster.list("apps/v1", "ReplicaSet", run.plan.target.namespace)
-        related = {"ReplicaSet": sets}
-        return deviation(run.plan, lambda: self.changes(target, related, RolloutUndoParameters()))
+    def _patch(self, run: Run) -> TemplatePatch:
+        def plan_on(target: Object) -> Sequence[Change]:
+            sets = run.cluster.list("apps/v1", "ReplicaSet", run.plan.target.namespace)
+            return self.changes(target, {"ReplicaSet": sets}, RolloutUndoParameters())
 
-    def _fenced(self, run: Run) -> Fenced:
-        place = run.plan.target.namespace, run.plan.target.name
-
-        def write(target: Object, values: Values, trace: Trace) -> None:
-            text = f"{run.digest}.{trace}"
-            run.cluster.patch_deployment(
-                target, [*operations(values), *mark.annotating(target, text)]
-            )
-
-        return Fenced(
-            run=run,
-            deadlines=self.deadlines,
-            read=lambda: run.cluster.get("apps/v1", "Deployment", *place),
-            mark_of=mark.by_annotation,
-            write=write,
-        )
-
-
-def _keep(run: Run, fenced: Fenced) -> None:
-    """Mark the change as verified, so that later runs may act; as good as it goes."""
-    try:
-        target = fenced.read()
-        if mark.by_annotation(target) == f"{run.digest}.{Trace.ACT}":
-            fenced.write(target, (), Trace.KEPT)
-    except ClusterError:
-        return
+        return TemplatePatch(run, self.deadlines, plan_on)

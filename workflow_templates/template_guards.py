@@ -57,6 +57,11 @@ def _as_before(container: Json, spec: Mapping[str, Any]) -> bool:
     return not at(context, "/privileged") and add is None and mount == "Default"
 
 
+NOTES = (
+    ("notes", "has(object.metadata.annotations) ? object.metadata.annotations : {}"),
+    ("noted", "has(oldObject.metadata.annotations) ? oldObject.metadata.annotations : {}"),
+)
+"""The annotations of the workload, after and before."""
 TERMS = (
     ("fresh", "object.spec.template.spec"),
     ("prior", "oldObject.spec.template.spec"),
@@ -70,9 +75,10 @@ TERMS = (
         """variables.prior.containers
            + (has(variables.prior.initContainers) ? variables.prior.initContainers : [])""",
     ),
-    ("notes", "has(object.metadata.annotations) ? object.metadata.annotations : {}"),
-    ("noted", "has(oldObject.metadata.annotations) ? oldObject.metadata.annotations : {}"),
+    *NOTES,
 )
+_COUNTED = "deprecated.daemonset.template.generation"
+"""The API server counts a DaemonSet's pod templates there, and takes nobody else's value."""
 _MARKS = [f".{trace.value}" for trace in Trace]
 _PLAIN = """(!has(c.securityContext)
     || ((!has(c.securityContext.privileged) || !c.securityContext.privileged)
@@ -85,6 +91,35 @@ def guards(resource: str) -> tuple[Guard, ...]:
 
     One direction is enough here, since rollback is judged as well.
     """
+    return (*workload_guards(resource), *_of_pods(resource))
+
+
+def annotation_guards(resource: str, key: str) -> tuple[Guard, ...]:
+    """Let a write change one annotation of the pod template, and the run's mark."""
+    fresh, prior = "object.spec.template", "oldObject.spec.template"
+
+    def kept(one: str, other: str) -> str:
+        """Say that the metadata of one template, but for the annotation, are in the other."""
+        return f"""{one}.metadata.all(k, k == 'annotations' || (k in {other}.metadata
+            && {one}.metadata[k] == {other}.metadata[k]))
+            && (!has({one}.metadata.annotations) || {one}.metadata.annotations.all(k, k == '{key}'
+            || (has({other}.metadata.annotations) && k in {other}.metadata.annotations
+            && {one}.metadata.annotations[k] == {other}.metadata.annotations[k])))"""
+
+    return (
+        *workload_guards(resource),
+        Guard(
+            resource,
+            f"""{fresh}.spec == {prior}.spec
+                && {kept(fresh, prior)}
+                && {kept(prior, fresh)}""",
+            f"of the pod template only the annotation {key} changes",
+        ),
+    )
+
+
+def workload_guards(resource: str) -> tuple[Guard, ...]:
+    """Let a write change the pod template, whatever it is, and the run's mark."""
     return (
         Guard(
             resource,
@@ -93,11 +128,13 @@ def guards(resource: str) -> tuple[Guard, ...]:
             "only the pod template changes",
         ),
         *_of_metadata(resource),
-        *_of_pods(resource),
     )
 
 
 def _of_metadata(resource: str) -> tuple[Guard, ...]:
+    free = f"k == '{ANNOTATION}'"
+    if resource == "apps/daemonsets":
+        free = f"k in ['{ANNOTATION}', '{_COUNTED}']"
     return (
         Guard(
             resource,
@@ -105,7 +142,7 @@ def _of_metadata(resource: str) -> tuple[Guard, ...]:
                 k in ['annotations', 'managedFields', 'resourceVersion', 'generation']
                 || (k in oldObject.metadata && object.metadata[k] == oldObject.metadata[k]))
                 && variables.noted.all(k, k in variables.notes)
-                && variables.notes.all(k, k == '{ANNOTATION}' || (k in variables.noted
+                && variables.notes.all(k, {free} || (k in variables.noted
                 && variables.notes[k] == variables.noted[k]))""",
             "of the metadata only the run's mark changes",
         ),

@@ -8,6 +8,7 @@ from tiphys.policies.model import Object
 from tiphys.workflow_templates.pointers import at
 
 REVISION = "deployment.kubernetes.io/revision"
+_ROLLED_OUT = {"DaemonSet", "Deployment", "StatefulSet"}
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,11 @@ def caught_up(obj: Object) -> bool:
 
 
 def rolling_out(obj: Object) -> str | None:
-    """Say why a rollout is under way, or None. Deployments and StatefulSets."""
+    """Say why a rollout is under way, or None. Deployments, StatefulSets and DaemonSets."""
     if not caught_up(obj):
         return "its controller has not seen the newest change yet"
+    if obj.get("kind") == "DaemonSet":
+        return _moving_daemons(obj)
     wanted, updated = replicas(obj), _status(obj, "updatedReplicas")
     if obj.get("kind") == "StatefulSet":
         moving = at(obj, "/status/currentRevision") != at(obj, "/status/updateRevision")
@@ -66,7 +69,7 @@ def healthy(obj: Object) -> Health:
     if obj.get("kind") in {"Deployment", "ReplicaSet"}:
         ready = min(ready, _status(obj, "availableReplicas"))
     sentence = f"{name}: {ready} of {wanted} ready"
-    rollout = rolling_out(obj) if obj.get("kind") in {"Deployment", "StatefulSet"} else None
+    rollout = rolling_out(obj) if obj.get("kind") in _ROLLED_OUT else None
     if rollout:
         return Health(False, f"{sentence}, {rollout}")
     return Health(ready == wanted == _status(obj, "replicas", wanted), sentence)
@@ -109,6 +112,15 @@ def autoscaler_of(target: Object, autoscalers: Sequence[Object]) -> str | None:
         same_name = reference.get("name") == at(target, "/metadata/name")
         if same_group and same_name and reference.get("kind") == target.get("kind"):
             return str(at(one, "/metadata/name"))
+    return None
+
+
+def _moving_daemons(obj: Object) -> str | None:
+    if at(obj, "/spec/updateStrategy/type") == "OnDelete":
+        return None
+    wanted, updated = _status(obj, "desiredNumberScheduled"), _status(obj, "updatedNumberScheduled")
+    if updated < wanted:
+        return f"a rollout is in progress: {updated} of {wanted} pods are updated"
     return None
 
 

@@ -21,6 +21,8 @@ from tiphys.workflow_templates.signature import public_hex, sign
 
 HOPELESS = 0.01
 """The share of verify's deadline, 3 s, for a run that shall not be verified."""
+_NONE: Json = {"items": []}
+"""What a cluster has of a kind that it does not serve."""
 Mutation = Callable[[Json], None]
 
 
@@ -51,13 +53,11 @@ def plan_on(world: World, target: Json, action_name: str, attempt: int = 1, **ch
     check = Check(hold_seconds=chosen.pop("hold", 1), query=chosen.pop("query", ""))
     action, meta = find(action_name), target["metadata"]
     space = meta["namespace"]
-    related = {
-        kind.kind: [
-            {"apiVersion": kind.api_version, "kind": kind.kind, **item}
-            for item in world.wire.items(place(kind.api_version, kind.kind, space))
-        ]
-        for kind in action.reads
-    }
+    related: dict[str, list[Json]] = {}
+    for kind in action.reads:
+        found = world.wire.find(place(kind.api_version, kind.kind, space)) or _NONE
+        named = {"apiVersion": kind.api_version, "kind": kind.kind}
+        related[kind.kind] = [{**named, **item} for item in found["items"]]
     typed = action.parameters.model_validate(chosen)
     return Plan(
         incident="inc-1",

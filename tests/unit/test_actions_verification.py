@@ -253,6 +253,11 @@ def workload(kind: str, **status: Any) -> dict[str, Any]:
     }
 
 
+def daemons(*, ready: int, updated: int) -> dict[str, Any]:
+    counts = {"numberReady": ready, "updatedNumberScheduled": updated}
+    return workload("DaemonSet", desiredNumberScheduled=2, **counts)
+
+
 @pytest.mark.parametrize(
     ("obj", "ok"),
     [
@@ -266,8 +271,9 @@ def workload(kind: str, **status: Any) -> dict[str, Any]:
         (workload("ReplicaSet", readyReplicas=None), False),
         (workload("StatefulSet"), True),
         (workload("StatefulSet", currentRevision="a", updateRevision="b"), False),
-        (workload("DaemonSet", desiredNumberScheduled=2, numberReady=2), True),
-        (workload("DaemonSet", desiredNumberScheduled=2, numberReady=1), False),
+        (daemons(ready=2, updated=2), True),
+        (daemons(ready=1, updated=2), False),
+        (daemons(ready=2, updated=1), False),
         (workload("Job", active=1, ready=1), True),
         (workload("Job", active=1), False),
         (workload("Job", conditions=[{"type": "Complete", "status": "True"}]), True),

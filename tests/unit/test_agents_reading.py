@@ -260,6 +260,36 @@ def test_a_pod_of_any_shape_can_be_read() -> None:
         pods_facts([thing], "", NOW)
 
 
+def fell_out(minutes: float) -> dict[str, Any]:
+    found = pod({"running": {}})
+    found["status"]["conditions"][0]["lastTransitionTime"] = ago(minutes)
+    return found
+
+
+def born(minutes: float) -> dict[str, Any]:
+    found = pod({"running": {}}, ready=True)
+    found["metadata"] |= {"uid": "u2", "creationTimestamp": ago(minutes)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pods", "count"),
+    [
+        ([fell_out(9), fell_out(8), born(7), born(3)], 2),
+        ([fell_out(9), fell_out(5), born(7), born(3)], 1),
+        ([fell_out(9), born(9)], 0),
+        ([fell_out(9), born(90)], 0),
+        ([born(3)], 0),
+        ([fell_out(9), pod({"running": {}}), born(3)], 0),
+    ],
+)
+def test_ready_pods_that_were_made_since_the_others_fell_out_are_counted(
+    pods: list[dict[str, Any]], count: int
+) -> None:
+    """One that was well before says nothing, nor does one of the same second."""
+    assert pods_facts(pods, "", NOW)["ready_since"] == count
+
+
 # --- rollouts -----------------------------------------------------------------------------------
 
 

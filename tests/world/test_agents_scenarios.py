@@ -74,6 +74,8 @@ async def bench(name: str, folder: Path) -> AsyncIterator[Bench]:
         ("bad-release", "rollout-undo", "Deployment shop/checkout"),
         ("overload", "scale-workload", "Deployment shop/search"),
         ("wedged-pod", "restart-pod", "Pod shop/cart-"),
+        ("stale-connections", "rollout-restart", "Deployment shop/invoices"),
+        ("memory-too-small", "raise-memory-limit", "Deployment shop/suggest"),
         ("gpu-training", "restart-pod", "Pod research/llm-pretrain-0417"),
     ],
 )
@@ -104,6 +106,8 @@ async def test_proposes_what_helps(name: str, action: str, target: str, tmp_path
         if name == "overload":
             assert decision.parameters == {"replicas": 3}
             await _a_second_try_goes_to_a_human(b, decision)
+        if name == "memory-too-small":
+            assert decision.parameters == {"container": "app", "limit_mib": 384}
         if name == "bad-release":
             await _what_cannot_be_seen_is_never_taken_for_healthy(b, case)
         inspection = await b.agents.inspect(case, decision)

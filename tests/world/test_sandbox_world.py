@@ -179,16 +179,20 @@ async def test_stopping_leaves_nothing_behind(tmp_path: Path) -> None:
 FIRST_POSTS = {
     "already-resolved": [("KubePodNotReady", "firing")],
     "bad-release": [("KubePodCrashLooping", "firing")],
+    "dependency-down": [("KubeDeploymentReplicasMismatch", "firing")],
     "flapping": [
         ("WorkloadOverloaded", status)
         for status in ("firing", "resolved", "firing", "resolved", "firing")
     ],
     "gpu-training": [("KubePodNotReady", "firing")],
     "ineffective": [("WorkloadOverloaded", "firing")],
+    "killed-by-probe": [("KubePodCrashLooping", "firing")],
+    "memory-too-small": [("KubePodCrashLooping", "firing")],
     "outside-catalogue": [("KubePodNotReady", "firing")],
     "overload": [("WorkloadOverloaded", "firing")],
     "rollback-cannot-hold": [("WorkloadOverloaded", "firing")],
     "silenced": [("KubePodNotReady", "firing")],
+    "stale-connections": [("KubeDeploymentReplicasMismatch", "firing")],
     "wedged-pod": [("KubePodNotReady", "firing")],
 }
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tiphys.policies.model import Check, DecidedBy, Plan, Target
 from tiphys.policies.plan import digest, encode, short_digest, workflow_name
+from tiphys.sandbox import admission
 from tiphys.sandbox.behaviour import Behaviour, Behaviours, Match, PodState
 from tiphys.sandbox.controllers import Controllers
 from tiphys.sandbox.kube_api import kube_app
@@ -30,6 +31,7 @@ from tiphys.workflow_templates import mark, run_step
 from tiphys.workflow_templates.action import Action, Report, Result, Run, StepName
 from tiphys.workflow_templates.catalogue import find, template_name
 from tiphys.workflow_templates.cluster import Cluster, Connection, Unreachable
+from tiphys.workflow_templates.pointers import at
 from tiphys.workflow_templates.render import RenderSettings, role_bindings
 from tiphys.workflow_templates.scale_workload import ScaleWorkload
 from tiphys.workflow_templates.signature import public_hex, sign
@@ -41,6 +43,11 @@ NS = "shop"
 KEY = Ed25519PrivateKey.generate()
 PRECHECK, ACT, VERIFY, ROLLBACK = StepName
 SCALE, UNDO, RESTART = "scale-workload", "rollout-undo", "restart-pod"
+AGAIN, MEMORY = "rollout-restart", "raise-memory-limit"
+PARAMETERS: dict[str, Any] = {
+    SCALE: {"replicas": 3},
+    MEMORY: {"container": "main", "limit_mib": 96},
+}
 
 
 class Between(Cluster):
@@ -192,9 +199,17 @@ class World:
         await self.until(done)
 
 
+def memory(limit: str) -> Obj:
+    return {"limits": {"memory": limit}, "requests": {"memory": limit}}
+
+
+def container(image: str) -> Obj:
+    env = [{"name": "MODE", "value": image}]
+    return {"name": "main", "image": image, "env": env, "resources": memory("64Mi")}
+
+
 def cart(image: str) -> Obj:
     labels = {"app": "cart"}
-    container = {"name": "main", "image": image, "env": [{"name": "MODE", "value": image}]}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -202,7 +217,10 @@ def cart(image: str) -> Obj:
         "spec": {
             "replicas": 2,
             "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [container(image)]},
+            },
         },
     }
 
@@ -219,6 +237,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     settings = RenderSettings(image="i", public_key=public_hex(KEY))
     for one in role_bindings(settings, NS):
         here.store.create(cast(Obj, one))
+    admission.install(here.store)
     logs = Logs()
     async with serving(kube_app(here.store, here.tokens, logs)) as here.url:
         control = Controllers(here.store, here.behaviours, logs, Pace(start=0.01, ready=0.02))
@@ -232,30 +251,50 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def release(world: World, image: str) -> None:
-    container = {"name": "main", "image": image, "env": [{"name": "MODE", "value": image}]}
-    world.human(template={"spec": {"containers": [container]}})
+    world.human(template={"spec": {"containers": [container(image)]}})
     await world.rolled_out()
 
 
 async def planned(world: World, name: str, attempt: int = 1) -> Plan:
     if name == UNDO and world.image() == "cart:1":
         await release(world, "cart:2")
-    return world.plan(name, attempt, **({"replicas": 3} if name == SCALE else {}))
+    return world.plan(name, attempt, **PARAMETERS.get(name, {}))
 
 
 def there(world: World, plan: Plan, *, intended: bool) -> bool:
+    live = world.get()
+    wanted = [(c.path, c.intended if intended else c.present) for c in plan.changes]
+    assert wanted
+    return all(at(live, path) == value for path, value in wanted)
+
+
+OTHER, PRESENT, INTENDED = range(3)
+
+
+async def somebody_sets(world: World, plan: Plan, value: int) -> None:
+    """Let a human set what the plan changes: to what it was, to what it would be, or to more."""
     if plan.action == SCALE:
-        return world.get()["spec"]["replicas"] == (3 if intended else 2)
-    return world.image() == ("cart:1" if intended else "cart:2")
+        world.human(replicas=(5, 2, 3)[value])
+    elif plan.action == UNDO:
+        await release(world, ("cart:3", "cart:2", "cart:1")[value])
+    elif plan.action == MEMORY:
+        one = container(world.image())
+        one["resources"] = memory(("80Mi", "64Mi", "96Mi")[value])
+        world.human(template={"spec": {"containers": [one]}})
+    else:
+        [change] = plan.changes
+        notes = ({"by": "hand"}, change.present, change.intended)[value]
+        world.human(template={"metadata": {"annotations": notes}})
+    await world.rolled_out()
 
 
-BOTH = pytest.mark.parametrize("name", [SCALE, UNDO])
+EACH = pytest.mark.parametrize("name", [SCALE, UNDO, AGAIN, MEMORY])
 
 
 # --- the way it should go -----------------------------------------------------------------------
 
 
-@BOTH
+@EACH
 async def test_a_run_acts_verifies_and_can_be_put_back(world: World, name: str) -> None:
     plan = await planned(world, name)
     before = world.get()["spec"]
@@ -281,7 +320,7 @@ async def test_restart_deletes_one_pod_and_waits_for_its_successor(world: World)
     assert len(left) == 2
 
 
-@BOTH
+@EACH
 async def test_not_better_is_not_verified(world: World, name: str) -> None:
     plan = await planned(world, name)
     fault = Behaviour(match=Match(namespace=NS), state=PodState.NOT_READY)
@@ -297,7 +336,7 @@ async def test_not_better_is_not_verified(world: World, name: str) -> None:
 # --- a second time ------------------------------------------------------------------------------
 
 
-@BOTH
+@EACH
 async def test_a_second_act_changes_nothing(world: World, name: str) -> None:
     plan = await planned(world, name)
     await world.step(ACT, plan)
@@ -337,7 +376,7 @@ async def test_a_successor_of_the_same_name_is_not_taken_for_the_pod(world: Worl
         assert (await world.step(step, plan)).result is result
 
 
-@BOTH
+@EACH
 async def test_an_undone_run_never_acts_or_undoes_again(world: World, name: str) -> None:
     plan = await planned(world, name)
     await world.step(ACT, plan)
@@ -374,15 +413,11 @@ async def test_a_write_without_an_answer_is_looked_up_not_repeated(world: World)
 # --- after somebody else ------------------------------------------------------------------------
 
 
-@BOTH
+@EACH
 async def test_what_somebody_else_changed_since_is_left_alone(world: World, name: str) -> None:
     plan = await planned(world, name)
     await world.step(ACT, plan)
-    if name == SCALE:
-        world.human(replicas=5)
-    else:
-        await release(world, "cart:3")
-    await world.rolled_out()
+    await somebody_sets(world, plan, OTHER)
     spec = world.get()["spec"]
     assert (await world.step(ACT, plan)).result in {Result.REFUSED, Result.ALREADY_DONE}
     assert (await world.step(VERIFY, plan)).result is Result.NOT_VERIFIED
@@ -390,14 +425,12 @@ async def test_what_somebody_else_changed_since_is_left_alone(world: World, name
     assert world.get()["spec"] == spec
 
 
-@BOTH
+@EACH
 async def test_values_that_somebody_put_back_are_not_changed_again(world: World, name: str) -> None:
     plan = await planned(world, name)
     await world.step(ACT, plan)
-    if name == SCALE:
-        world.human(replicas=2)
-    else:
-        await release(world, "cart:2")
+    await somebody_sets(world, plan, PRESENT)
+    if name != SCALE:
         # As `kubectl rollout undo` does: it replaces the annotations, the mark with them.
         annotations = dict(world.get()["metadata"]["annotations"])
         annotations[mark.ANNOTATION] = None
@@ -413,22 +446,18 @@ async def test_values_that_somebody_put_back_are_not_changed_again(world: World,
         assert world.version() == version
 
 
-@BOTH
+@EACH
 async def test_an_equal_value_that_somebody_else_wrote_is_not_undone(
     world: World, name: str
 ) -> None:
     plan = await planned(world, name)
-    if name == SCALE:
-        world.human(replicas=3)
-    else:
-        await release(world, "cart:1")
-    await world.rolled_out()
+    await somebody_sets(world, plan, INTENDED)
     assert (await world.step(ACT, plan)).result is Result.REFUSED
     assert (await world.step(ROLLBACK, plan)).result is Result.NOTHING_CHANGED
     assert there(world, plan, intended=True)
 
 
-@BOTH
+@EACH
 async def test_another_object_of_that_name_is_refused(world: World, name: str) -> None:
     plan = await planned(world, name)
     other = plan.target.model_copy(update={"uid": "00000000-0000-0000-0000-000000000000"})
@@ -453,7 +482,7 @@ async def test_a_pod_that_somebody_else_deleted_is_not_ours(world: World) -> Non
 # --- at the same time ---------------------------------------------------------------------------
 
 
-@BOTH
+@EACH
 async def test_a_change_between_reading_and_writing_is_seen(world: World, name: str) -> None:
     plan = await planned(world, name)
     run = world.run(plan)
@@ -463,7 +492,7 @@ async def test_a_change_between_reading_and_writing_is_seen(world: World, name: 
     assert not there(world, plan, intended=True)
 
 
-@BOTH
+@EACH
 async def test_an_object_replaced_between_reading_and_writing_is_left(
     world: World, name: str
 ) -> None:
@@ -497,7 +526,7 @@ async def test_a_pod_recreated_between_reading_and_deleting_lives(world: World) 
     assert world.store.get("Pod", NS, plan.target.name)["metadata"]["uid"] != plan.target.uid
 
 
-@BOTH
+@EACH
 async def test_of_two_runs_on_one_target_one_acts(world: World, name: str) -> None:
     first = await planned(world, name, 1)
     second = await planned(world, name, 2)
@@ -567,23 +596,47 @@ async def test_rollback_waits_for_a_write_that_is_under_way(world: World) -> Non
     assert there(world, plan, intended=False)
 
 
+async def test_a_vertical_autoscaler_that_came_since_the_plan_is_heeded(world: World) -> None:
+    plan = await planned(world, MEMORY)
+    scaler = {
+        "apiVersion": "autoscaling.k8s.io/v1",
+        "kind": "VerticalPodAutoscaler",
+        "metadata": {"name": "vpa", "namespace": NS},
+        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "cart"}},
+    }
+    world.store.create(scaler)
+    for step in (PRECHECK, ACT):
+        report = await world.step(step, plan)
+        assert report.result is Result.REFUSED
+        assert report.message == "VerticalPodAutoscaler vpa owns the memory"
+    assert there(world, plan, intended=False)
+
+
+async def test_of_a_kind_that_is_not_served_there_are_none(world: World) -> None:
+    cluster = world.cluster(await planned(world, MEMORY))
+    place = "VerticalPodAutoscaler", NS
+    assert await asyncio.to_thread(cluster.list, "autoscaling.k8s.io/v1", *place) == []
+    assert await asyncio.to_thread(cluster.list, "autoscaling.k8s.io/v9", *place) == []
+
+
 # --- other runs ---------------------------------------------------------------------------------
 
 
-@BOTH
+@EACH
 async def test_another_runs_unfinished_mark_refuses_and_a_kept_one_does_not(
     world: World, name: str
 ) -> None:
     first = await planned(world, name)
     await world.step(ACT, first)
     await world.rolled_out()
-    second = world.plan(name, 2, **({"replicas": 4} if name == SCALE else {}))
+    more = {SCALE: {"replicas": 4}, MEMORY: {"container": "main", "limit_mib": 128}}
+    second = world.plan(name, 2, **more.get(name, {}))
     refused = await world.step(PRECHECK, second)
     assert refused.result is Result.REFUSED
     assert "another run" in refused.message
     assert (await world.step(VERIFY, first)).result is Result.VERIFIED
     await world.rolled_out()
-    if name == UNDO:
+    if name != SCALE:
         assert mark.by_annotation(world.get()) == f"{short_digest(first)}.kept"
         assert mark.unfinished(world.get()) is None
     assert (await world.step(PRECHECK, second)).result is Result.AS_PLANNED
@@ -600,7 +653,7 @@ async def test_a_rollback_that_does_not_hold_says_so(world: World) -> None:
     assert (await world.step(ROLLBACK, plan, run)).result is Result.NOT_UNDONE
 
 
-@pytest.mark.parametrize("name", [SCALE, UNDO, RESTART])
+@pytest.mark.parametrize("name", [SCALE, UNDO, RESTART, AGAIN, MEMORY])
 async def test_each_right_is_needed_and_its_lack_fails_cleanly(world: World, name: str) -> None:
     plan = await planned(world, name)
     role = world.store.get("Role", NS, f"tiphys-act-{name}")
@@ -719,5 +772,5 @@ async def test_the_real_process_says_one_line_and_exits_by_its_result(world: Wor
 
 
 def test_template_names_are_what_steps_expect() -> None:
-    actions: list[Action] = [find(name) for name in (SCALE, UNDO, RESTART)]
+    actions: list[Action] = [find(name) for name in (SCALE, UNDO, RESTART, AGAIN, MEMORY)]
     assert [template_name(a) for a in actions] == [f"{a.name}-v{a.version}" for a in actions]

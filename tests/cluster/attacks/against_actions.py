@@ -18,6 +18,8 @@ def sections() -> list[Section]:
         ("restart-pod, beyond its pod", "", list(_restarts())),
         ("rollout-undo, beyond the pod template", "", list(_undos())),
         ("scale-workload, beyond the replicas", "", list(_scales())),
+        ("rollout-restart, beyond its annotation", "", list(_again())),
+        ("raise-memory-limit, beyond its bounds", "", list(_raises())),
         (
             "Events in another run's name",
             "An Event is a run's claim, and the door that it closes.",
@@ -73,6 +75,59 @@ def scale(
     }
     query = {"fieldManager": manager} if manager else {}
     return put(place("apps/v1", kind, namespace, "small") + "/scale", body, **query)
+
+
+WORKLOADS = {"deployments": "web", "statefulsets": "db", "daemonsets": "agent"}
+"""Of each kind that rollout-restart works on, one."""
+
+
+def again(
+    *operations: Json,
+    mark: str = f"{DIGEST}.act",
+    kind: str = "statefulsets",
+    namespace: str = SHOP,
+) -> Request:
+    """Patch a workload as rollout-restart does, with more operations."""
+    steps: list[Json] = [renewed(), *operations]
+    if mark:
+        steps.append({"op": "add", "path": MARK, "value": mark})
+    place_of = place("apps/v1", kind, namespace, WORKLOADS[kind])
+    return Request("PATCH", place_of, steps, JSON_PATCH)
+
+
+def renewed() -> Json:
+    """Give the operation that makes a controller replace the pods."""
+    path = "/spec/template/metadata/annotations"
+    return {"op": "add", "path": path, "value": {"tiphys.io/restart": "0123456789"}}
+
+
+ROOMY = {"deployments": "web", "statefulsets": "db"}
+"""Of each kind that raise-memory-limit works on, one."""
+CONTAINERS = "/spec/template/spec/containers"
+
+
+def more_memory(
+    *operations: Json,
+    mark: str = f"{DIGEST}.act",
+    kind: str = "statefulsets",
+    name: str = "",
+    namespace: str = SHOP,
+) -> Request:
+    """Patch a workload as raise-memory-limit does, with more or other operations."""
+    steps: list[Json] = [*(operations or memory("128Mi", "128Mi"))]
+    if mark:
+        steps.append({"op": "add", "path": MARK, "value": mark})
+    place_of = place("apps/v1", kind, namespace, name or ROOMY[kind])
+    return Request("PATCH", place_of, steps, JSON_PATCH)
+
+
+def memory(limit: str, request: str = "", container: int = 0) -> list[Json]:
+    """Give the operations that set a limit, and a request where it is named."""
+    path = f"{CONTAINERS}/{container}/resources"
+    found: list[Json] = [{"op": "replace", "path": f"{path}/limits/memory", "value": limit}]
+    if request:
+        found.append({"op": "replace", "path": f"{path}/requests/memory", "value": request})
+    return found
 
 
 def event(name: str = f"{RUN}.act", namespace: str = SHOP) -> Request:
@@ -251,6 +306,118 @@ def _scales() -> Iterator[Attack]:
     )
 
 
+def _again() -> Iterator[Attack]:
+    who, pods = "act-rollout-restart", "/spec/template"
+
+    def attack(title: str, *steps: Json) -> Attack:
+        forms = [again(step, kind=kind) for kind in WORKLOADS for step in steps]
+        return Attack(title, who, tuple(forms))
+
+    def add(path: str, value: Any) -> Json:
+        return {"op": "add", "path": path, "value": value}
+
+    yield attack("other fields of the workload", add("/spec/minReadySeconds", 9))
+    yield attack(
+        "what the pods run",
+        image(),
+        add(f"{pods}/spec/containers/0/env", [{"name": "X", "value": "y"}]),
+        add(f"{pods}/spec/containers/0/securityContext/privileged", True),
+        add(f"{pods}/spec/hostNetwork", True),
+        add(f"{pods}/spec/volumes", [{"name": "x", "hostPath": {"path": "/"}}]),
+        add(f"{pods}/spec/serviceAccountName", "default"),
+        add(f"{pods}/spec/nodeSelector", {"x": "y"}),
+    )
+    yield attack(
+        "the pods' other labels and annotations",
+        add(f"{pods}/metadata/labels/x", "y"),
+        add(f"{pods}/metadata/annotations/x", "y"),
+    )
+    yield attack(
+        "other metadata",
+        add("/metadata/labels", {"x": "y"}),
+        add("/metadata/annotations/x", "y"),
+        {"op": "remove", "path": "/metadata/annotations/team"},
+        add("/metadata/finalizers", ["x/y"]),
+    )
+    yield Attack("no mark", who, tuple(again(mark="", kind=kind) for kind in WORKLOADS))
+    yield Attack(
+        "another's mark", who, tuple(again(mark=f"{OTHER}.act", kind=kind) for kind in WORKLOADS)
+    )
+    yield Attack(
+        "a workload deleted or scaled",
+        who,
+        (
+            *(delete(place("apps/v1", kind, SHOP, name)) for kind, name in WORKLOADS.items()),
+            merge(
+                place("apps/v1", "deployments", SHOP, "web") + "/scale", {"spec": {"replicas": 5}}
+            ),
+        ),
+    )
+
+
+def _raises() -> Iterator[Attack]:
+    who = "act-raise-memory-limit"
+
+    def attack(title: str, *patches: list[Json], **how: str) -> Attack:
+        forms = [more_memory(*patch, kind=kind, **how) for kind in ROOMY for patch in patches]
+        return Attack(title, who, tuple(forms))
+
+    def add(path: str, value: Any) -> list[Json]:
+        return [*memory("96Mi", "96Mi"), {"op": "add", "path": path, "value": value}]
+
+    yield attack(
+        "more than twice the limit",
+        memory("129Mi", "129Mi"),
+        memory("1Gi", "1Gi"),
+        memory("134218k", "134218k"),
+        memory("65537Mi", "65537Mi"),
+    )
+    yield attack("less than the limit", memory("63Mi", "63Mi"), memory("32Mi", "32Mi"))
+    ended = {"mark": f"{DIGEST}.undone"}
+    yield attack("less, as if it were put back", memory("32Mi", "32Mi"), **ended)
+    yield attack("more, as if it were put back", memory("96Mi", "96Mi"), **ended)
+    yield attack("a second time", memory("96Mi", "96Mi"), name="raised-act")
+    yield attack("again, after it was put back", memory("96Mi", "96Mi"), name="raised-undone")
+    yield attack("put back to less than half", memory("31Mi", "31Mi"), name="raised-act", **ended)
+    yield attack("put back twice", memory("32Mi", "32Mi"), name="raised-undone", **ended)
+    yield attack(
+        "a request of its own",
+        memory("96Mi", "80Mi"),
+        memory("64Mi", "32Mi"),
+        memory("96Mi", "96Mi", 1),
+        memory("64Mi", "64Mi", 1),
+    )
+    yield attack("two containers", [*memory("96Mi", "96Mi"), *memory("96Mi", container=1)])
+    first = f"{CONTAINERS}/0"
+    yield attack(
+        "what else a container has",
+        [*memory("96Mi", "96Mi"), image()],
+        add(f"{first}/resources/limits/cpu", "200m"),
+        add(f"{first}/resources/requests/cpu", "20m"),
+        add(f"{first}/resources/limits/ephemeral-storage", "1Gi"),
+        add(f"{first}/env", [{"name": "X", "value": "y"}]),
+        add(f"{first}/securityContext/privileged", True),
+        [{"op": "remove", "path": f"{first}/resources/limits/memory"}],
+        [{"op": "remove", "path": f"{first}/resources/requests/memory"}],
+        [{"op": "remove", "path": f"{first}/resources/limits"}],
+    )
+    yield attack(
+        "what else the pods have",
+        add(f"{CONTAINERS}/-", {"name": "more", "image": "x"}),
+        [{"op": "remove", "path": f"{CONTAINERS}/1"}],
+        add("/spec/template/spec/hostNetwork", True),
+        add("/spec/template/spec/volumes", [{"name": "x", "emptyDir": {}}]),
+        add("/spec/template/metadata/labels/x", "y"),
+        add("/spec/template/metadata/annotations", {"x": "y"}),
+    )
+    yield attack("other fields of the workload", add("/spec/minReadySeconds", 9))
+    yield attack(
+        "other metadata", add("/metadata/labels", {"x": "y"}), add("/metadata/annotations/x", "y")
+    )
+    yield attack("no mark", memory("64Mi"), mark="")
+    yield attack("another's mark", memory("64Mi"), mark=f"{OTHER}.act")
+
+
 def _events() -> Iterator[Attack]:
     for name in ACTORS:
         who = f"act-{name}"
@@ -273,6 +440,8 @@ def _misplaced() -> Iterator[Attack]:
         "act-restart-pod": restart,
         "act-rollout-undo": lambda namespace: undo(namespace=namespace),
         "act-scale-workload": lambda namespace: scale(namespace=namespace),
+        "act-rollout-restart": lambda namespace: again(namespace=namespace),
+        "act-raise-memory-limit": lambda namespace: more_memory(namespace=namespace),
     }
     for who, make in own.items():
         yield Attack("where nobody opted in", who, (make(ELSEWHERE), event(namespace=ELSEWHERE)))

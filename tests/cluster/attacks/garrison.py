@@ -18,7 +18,13 @@ RUN, OTHER_RUN = "tiphys-" + "a" * 40, "tiphys-" + "b" * 40
 EXECUTOR, STEP, PAUSE = (
     f"docker.io/tiphys/{n}" for n in ("argoexec:v4.0.2", "step:dev", "pause:dev")
 )
-ACTORS = {"restart-pod": 101, "rollout-undo": 102, "scale-workload": 103}
+ACTORS = {
+    "restart-pod": 101,
+    "rollout-undo": 102,
+    "scale-workload": 103,
+    "rollout-restart": 105,
+    "raise-memory-limit": 106,
+}
 """The actions, with the last part of the names of their pods."""
 
 
@@ -110,7 +116,20 @@ def targets(namespace: str) -> list[Json]:
                         "image": PAUSE,
                         "imagePullPolicy": "IfNotPresent",
                         "securityContext": {"runAsUser": 1000},
-                    }
+                        "resources": {
+                            "limits": {"cpu": "100m", "memory": "64Mi"},
+                            "requests": {"cpu": "10m", "memory": "64Mi"},
+                        },
+                    },
+                    {
+                        "name": "side",
+                        "image": PAUSE,
+                        "imagePullPolicy": "IfNotPresent",
+                        "resources": {
+                            "limits": {"memory": "64Mi"},
+                            "requests": {"memory": "16Mi"},
+                        },
+                    },
                 ],
             },
         }
@@ -129,6 +148,15 @@ def targets(namespace: str) -> list[Json]:
             },
         }
 
+    def raised(kind: str, ending: str) -> Json:
+        """Give a workload whose limit the run has raised, or put back."""
+        made = workload(kind, f"raised-{ending}", 0)
+        made["metadata"]["annotations"]["tiphys.io/run"] = f"{RUN.removeprefix('tiphys-')}.{ending}"
+        return made
+
+    agent = workload("DaemonSet", "agent")
+    del agent["spec"]["replicas"]
+    agent["spec"]["template"]["spec"]["nodeSelector"] = {"tiphys.io/nowhere": "true"}
     lone = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -140,6 +168,8 @@ def targets(namespace: str) -> list[Json]:
         workload("StatefulSet", "db"),
         workload("Deployment", "small", 0),
         workload("StatefulSet", "small", 0),
+        agent,
+        *(raised(kind, end) for kind in ("Deployment", "StatefulSet") for end in ("act", "undone")),
         event(f"{RUN}.old", namespace),
         lone,
         config_map(namespace, "settings"),

@@ -4,7 +4,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from against_actions import DIGEST, event, image, restart, scale, undo
+from against_actions import (
+    DIGEST,
+    ROOMY,
+    WORKLOADS,
+    again,
+    event,
+    image,
+    memory,
+    more_memory,
+    restart,
+    scale,
+    undo,
+)
 from against_runs import PODS, RESULTS, STOPS, result, stop
 from against_templates import CATALOGUE, ENTRY, PUBLISHED, TEMPLATES, template
 from against_workflows import NEW, RUNNING, WORKFLOWS
@@ -135,6 +147,40 @@ def _of_actions() -> Iterator[Attack]:
             scale(number, manager, kind)
             for kind in ("deployments", "statefulsets")
             for number, manager in ((3, RUN), (100, RUN), (200, f"{RUN}.undone"))
+        ),
+    )
+    yield Attack(
+        "all pods renewed",
+        "act-rollout-restart",
+        tuple(
+            again(kind=kind, mark=f"{DIGEST}.{ending}")
+            for kind in WORKLOADS
+            for ending in ("act", "undone", "kept")
+        ),
+    )
+    yield Attack(
+        "more memory, and less again",
+        "act-raise-memory-limit",
+        tuple(
+            request
+            for kind in ROOMY
+            for request in (
+                more_memory(kind=kind),
+                more_memory(*memory("65Mi", "65Mi"), kind=kind),
+                more_memory(*memory("128Mi", container=1), kind=kind),
+                more_memory(
+                    *memory("32Mi", "32Mi"),
+                    kind=kind,
+                    name="raised-act",
+                    mark=f"{DIGEST}.undone",
+                ),
+                more_memory(
+                    {"op": "test", "path": "/spec/replicas", "value": 0},
+                    kind=kind,
+                    name="raised-act",
+                    mark=f"{DIGEST}.kept",
+                ),
+            )
         ),
     )
     for name, number in ACTORS.items():
