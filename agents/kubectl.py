@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tiphys.agents.findings import findings, listing
+from tiphys.agents.garbage_facts import garbage_facts, nodes_of
 from tiphys.agents.limit_facts import autoscaler_facts, budget_facts, job_facts, node_facts
 from tiphys.agents.notebook import Notebook
 from tiphys.agents.objects import (
@@ -44,8 +45,8 @@ from tiphys.agents.workload_facts import (
 )
 from tiphys.policies.model import Json, Object, Source
 
-GROUPS: Final = ("autoscaler", "budget", "events", "job", "namespace", "node", "pod", "pods",
-                 "resolution", "rollout", "workload")  # fmt: skip
+GROUPS: Final = ("autoscaler", "budget", "events", "garbage", "job", "namespace", "node", "pod",
+                 "pods", "resolution", "rollout", "workload")  # fmt: skip
 """Fact groups of this agent; each is there, if empty, so that `has()` can be asked of it."""
 ROLLED_OUT: Final = {"Deployment", "StatefulSet", "DaemonSet"}
 
@@ -113,12 +114,24 @@ class Kubectl:
         if link.kind in ROLLED_OUT:
             facts["workload"] = workload_facts(link.thing, link.kind)
             facts["rollout"] = await self._rollout(link, history, pods, book)
+        if link.kind == "Deployment":
+            facts["garbage"] = await self._garbage(link, pods, replicasets, book)
         elif link.kind == "Job":
             facts["job"] = job_facts(link.thing, _cronjob(subjects))
         facts["pods"] = pods_facts(pods, newest, now)
         facts["autoscaler"] = autoscaler_facts(autoscaler_of(link, autoscalers))
         facts["budget"] = budget_facts(pods, budgets)
         return [p for p in pods if _is_failing(p, now)]
+
+    async def _garbage(
+        self, link: Link, pods: Sequence[Object], replicasets: Sequence[Object], book: Notebook
+    ) -> dict[str, Json]:
+        """Read the nodes that have ended pods of a Deployment, and what they left."""
+        related = {"ReplicaSet": replicasets, "Pod": pods}
+        resolver = Resolver(self._cluster, book)
+        names = nodes_of(link.thing, related)
+        nodes = await asyncio.gather(*(resolver.get("v1", "Node", "", name) for name in names))
+        return garbage_facts(link.thing, related, [node for node in nodes if node])
 
     async def _pods(self, link: Link) -> Sequence[Object]:
         return await pods_of(self._cluster, text(link.thing, "metadata", "namespace"), link)

@@ -26,7 +26,7 @@ from tiphys.agents.pod_facts import gpus_of
 from tiphys.agents.ports import ClusterReader, UnansweredError
 from tiphys.agents.resolver import Link, Resolver
 from tiphys.agents.workload_facts import revisions, rollout_is_stuck, rollout_moves
-from tiphys.policies.model import Change, Json, Object, Owner, Target, TargetFacts
+from tiphys.policies.model import ENDED_POD, Change, Json, Object, Owner, Target, TargetFacts
 from tiphys.workflow_templates.action import Action, Parameters
 from tiphys.workflow_templates.mark import Trace, may_be_under_way, unfinished
 
@@ -154,7 +154,7 @@ def field_owner(thing: Object, owners: Sequence[Owner], changes: Sequence[Change
     foreign = next((o for o in owners[:1] if o.kind not in BUILT_IN), None)
     if foreign is not None:
         return f"{foreign.kind} {foreign.name} (its operator)"
-    if all(change.path == "" for change in changes):
+    if all(change.path == "" or change.path.startswith(ENDED_POD) for change in changes):
         return None
     if owners and owners[-1].kind not in BUILT_IN:
         return f"{owners[-1].kind} {owners[-1].name} (its operator)"
@@ -197,7 +197,7 @@ def _owns(fields: Object, pointer: str) -> bool:
 
 def ended_pods(sight: Sight, changes: Sequence[Change]) -> Sequence[Object]:
     """Give the pods that the changes would end; a gang of a job is one."""
-    if all(_only_adds(change) for change in changes):
+    if all(_only_adds(c) or c.path.startswith(ENDED_POD) for c in changes):
         return ()
     job = next((o for o in sight.owners if JOB_KINDS.fullmatch(o.kind)), None)
     if sight.target.kind == "Pod" and job is None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from tiphys.workflow_templates.action import Action
+from tiphys.workflow_templates.delete_failed_pods import DeleteFailedPods
 from tiphys.workflow_templates.restart_pod import RestartPod
 from tiphys.workflow_templates.rollout_undo import RolloutUndo
 from tiphys.workflow_templates.scale_workload import ScaleWorkload
@@ -26,7 +27,7 @@ def closed(actions: Sequence[Action]) -> Mapping[str, Action]:
     return found
 
 
-_ACTIONS = closed((RestartPod(), RolloutUndo(), ScaleWorkload()))
+_ACTIONS = closed((DeleteFailedPods(), RestartPod(), RolloutUndo(), ScaleWorkload()))
 
 
 def every() -> Sequence[Action]:

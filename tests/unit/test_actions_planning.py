@@ -203,7 +203,12 @@ def test_scale_takes_only_whole_numbers_in_bounds(replicas: Any) -> None:
 
 
 def test_the_catalogue_is_closed() -> None:
-    assert [a.name for a in catalogue.every()] == ["restart-pod", "rollout-undo", "scale-workload"]
+    assert [a.name for a in catalogue.every()] == [
+        "delete-failed-pods",
+        "restart-pod",
+        "rollout-undo",
+        "scale-workload",
+    ]
     assert catalogue.find("rollout-undo").reversible
     with pytest.raises(catalogue.UnknownActionError, match="no action 'rm-rf'"):
         catalogue.find("rm-rf")
@@ -220,6 +225,7 @@ def test_no_action_may_write_more_than_it_needs() -> None:
         if verb not in {"get", "list"}
     }
     assert writes == {
+        ("delete-failed-pods", "pods", "delete"),
         ("restart-pod", "pods", "delete"),
         ("rollout-undo", "deployments", "patch"),
         ("scale-workload", "deployments/scale", "update"),

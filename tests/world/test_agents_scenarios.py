@@ -72,6 +72,7 @@ async def bench(name: str, folder: Path) -> AsyncIterator[Bench]:
     ("name", "action", "target"),
     [
         ("bad-release", "rollout-undo", "Deployment shop/checkout"),
+        ("evicted-pods", "delete-failed-pods", "Deployment shop/cart"),
         ("overload", "scale-workload", "Deployment shop/search"),
         ("wedged-pod", "restart-pod", "Pod shop/cart-"),
         ("gpu-training", "restart-pod", "Pod research/llm-pretrain-0417"),
@@ -120,6 +121,14 @@ async def test_escalates_what_no_action_mends(tmp_path: Path) -> None:
         assert isinstance(decision, Escalate)
         assert "401 Unauthorized" in decision.reason
         assert decision.decided_by.playbook == "pod-not-ready"
+
+
+async def test_escalates_what_deleting_would_hide(tmp_path: Path) -> None:
+    async with bench("evicted-again", tmp_path) as b:
+        await b.world.strike()
+        decision = (await b.agents.investigate(await b.case())).decision
+        assert isinstance(decision, Escalate)
+        assert "over their own limit" in decision.reason
 
 
 async def test_leaves_alone_what_is_over(tmp_path: Path) -> None:

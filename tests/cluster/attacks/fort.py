@@ -124,10 +124,34 @@ class Fort:
         answer = self.wire.ask(Request("PATCH", path, body, MERGE, stored=True))
         assert answer.status == 200, answer.message
 
+    def _end(self, namespace: str, app: str, reason: str) -> None:
+        """Let a pod that no node took be ended, as by a node; remember its name and uid.
+
+        Its controller makes another, which nobody ends.
+        """
+        label = "batch.kubernetes.io/job-name" if app == "work" else "app"
+        pods = place("v1", "pods", namespace)
+
+        def found() -> list[Json]:
+            listed = self.wire.want("GET", pods)["items"]
+            labelled = [p for p in listed if p["metadata"].get("labels", {}).get(label) == app]
+            return [p for p in labelled if p["status"].get("phase") == "Pending"]
+
+        pod = until(f"a pod of {app}", found)[0]["metadata"]
+        status = {"status": {"phase": "Failed", "reason": reason, "message": "low"}}
+        path = f"{pods}/{pod['name']}/status"
+        answer = self.wire.ask(Request("PATCH", path, status, MERGE, stored=True))
+        assert answer.status == 200, answer.message
+        key = f"{app}-{reason}".upper()
+        self._facts[f"NAME-OF-{key}-IN-{namespace}"] = pod["name"]
+        self._facts[f"UID-OF-{key}-IN-{namespace}"] = pod["uid"]
+
     def learn(self) -> None:
         """Read what the attackers know of the objects."""
         wire = self.wire
         for namespace in (SHOP, ELSEWHERE):
+            for app, reason in (("old", "Evicted"), ("old", "Error"), ("work", "Evicted")):
+                self._end(namespace, app, reason)
             for name in ("db-0", "lone"):
                 meta = wire.want("GET", place("v1", "pods", namespace, name))["metadata"]
                 self._facts[f"UID-OF-{name.upper()}-IN-{namespace}"] = meta["uid"]

@@ -18,7 +18,12 @@ RUN, OTHER_RUN = "tiphys-" + "a" * 40, "tiphys-" + "b" * 40
 EXECUTOR, STEP, PAUSE = (
     f"docker.io/tiphys/{n}" for n in ("argoexec:v4.0.2", "step:dev", "pause:dev")
 )
-ACTORS = {"restart-pod": 101, "rollout-undo": 102, "scale-workload": 103}
+ACTORS = {
+    "restart-pod": 101,
+    "rollout-undo": 102,
+    "scale-workload": 103,
+    "delete-failed-pods": 105,
+}
 """The actions, with the last part of the names of their pods."""
 
 
@@ -115,8 +120,14 @@ def targets(namespace: str) -> list[Json]:
             },
         }
 
+    def nowhere(name: str) -> Json:
+        """Give pods that no node takes, so that no kubelet has a say in how they stand."""
+        made = pods(name)
+        return {**made, "spec": {**made["spec"], "nodeSelector": {"tiphys.io/nowhere": "true"}}}
+
     def workload(kind: str, name: str, replicas: int = 1) -> Json:
         more = {"serviceName": name} if kind == "StatefulSet" else {}
+        made = nowhere(name) if name == "old" else pods(name)
         return {
             "apiVersion": "apps/v1",
             "kind": kind,
@@ -124,7 +135,7 @@ def targets(namespace: str) -> list[Json]:
             "spec": {
                 "replicas": replicas,
                 "selector": {"matchLabels": {"app": name}},
-                "template": pods(name),
+                "template": made,
                 **more,
             },
         }
@@ -140,6 +151,16 @@ def targets(namespace: str) -> list[Json]:
         workload("StatefulSet", "db"),
         workload("Deployment", "small", 0),
         workload("StatefulSet", "small", 0),
+        workload("Deployment", "old"),
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "work", "namespace": namespace},
+            "spec": {
+                "backoffLimit": 6,
+                "template": {"spec": {**nowhere("work")["spec"], "restartPolicy": "Never"}},
+            },
+        },
         event(f"{RUN}.old", namespace),
         lone,
         config_map(namespace, "settings"),

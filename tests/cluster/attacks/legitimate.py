@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from against_actions import DIGEST, event, image, restart, scale, undo
+from against_actions import DIGEST, event, image, restart, scale, sweep, undo
 from against_runs import PODS, RESULTS, STOPS, result, stop
 from against_templates import CATALOGUE, ENTRY, PUBLISHED, TEMPLATES, template
 from against_workflows import NEW, RUNNING, WORKFLOWS
@@ -112,6 +112,7 @@ def _upgrade(body: Json) -> Request:
 
 def _of_actions() -> Iterator[Attack]:
     yield Attack("its pod deleted", "act-restart-pod", (restart(), restart(gracePeriodSeconds=1)))
+    yield Attack("an ended pod deleted", "act-delete-failed-pods", (sweep(),))
     pods = "/spec/template/spec"
     more = {"name": "more", "image": PAUSE, "securityContext": {"runAsUser": 1000}}
     volume = {"name": "x", "configMap": {"name": "x"}}
