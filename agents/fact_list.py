@@ -108,6 +108,8 @@ FACTS: Final[dict[str, str]] = {
     "job.failed_because": "the reason of its condition Failed",
     "job.failed_message": "its message",
     "job.cronjob": "the CronJob that made it, or empty",
+    "job.cronjob_suspended": "somebody has suspended that CronJob",
+    "job.later_success": "the last run of that CronJob that ended, where it is later and succeeded",
     "namespace.name": "the namespace",
     "namespace.labels.*": "its labels",
     "events.recent": "the latest events of the pod or workload, redacted",

@@ -44,6 +44,7 @@ from tiphys.agents.workload_facts import (
     workload_facts,
 )
 from tiphys.policies.model import Json, Object, Source
+from tiphys.workflow_templates.scheduled_runs import CRON_JOB
 
 GROUPS: Final = ("autoscaler", "budget", "events", "garbage", "job", "namespace", "node", "pod",
                  "pods", "resolution", "rollout", "workload")  # fmt: skip
@@ -117,11 +118,25 @@ class Kubectl:
         if link.kind == "Deployment":
             facts["garbage"] = await self._garbage(link, pods, replicasets, book)
         elif link.kind == "Job":
-            facts["job"] = job_facts(link.thing, _cronjob(subjects))
+            facts["job"] = await self._job(link, subjects, book)
         facts["pods"] = pods_facts(pods, newest, now)
         facts["autoscaler"] = autoscaler_facts(autoscaler_of(link, autoscalers))
         facts["budget"] = budget_facts(pods, budgets)
         return [p for p in pods if _is_failing(p, now)]
+
+    async def _job(self, link: Link, subjects: Subjects, book: Notebook) -> dict[str, Json]:
+        """Read the CronJob of a Job, and its other runs."""
+        namespace = text(link.thing, "metadata", "namespace")
+        maker = next((o for o in subjects.owners if (o.api_version, o.kind) == CRON_JOB), None)
+        if maker is None:
+            return job_facts(link.thing, None, ())
+        made, jobs = await asyncio.gather(
+            Resolver(self._cluster, book).get(*CRON_JOB, namespace, maker.name),
+            self._list(
+                book, f"jobs in {namespace}", self._cluster.list("batch/v1", "Job", namespace)
+            ),
+        )
+        return job_facts(link.thing, made, jobs)
 
     async def _garbage(
         self, link: Link, pods: Sequence[Object], replicasets: Sequence[Object], book: Notebook
@@ -291,10 +306,6 @@ def _resolution(subjects: Subjects) -> dict[str, Json]:
         "candidates": [*subjects.ambiguous],
         "missing": [*subjects.missing],
     }
-
-
-def _cronjob(subjects: Subjects) -> str:
-    return next((o.name for o in subjects.owners if o.kind == "CronJob"), "")
 
 
 def _containers(replicaset: Object) -> Sequence[Object]:

@@ -29,6 +29,7 @@ from tiphys.agents.workload_facts import revisions, rollout_is_stuck, rollout_mo
 from tiphys.policies.model import ENDED_POD, Change, Json, Object, Owner, Target, TargetFacts
 from tiphys.workflow_templates.action import Action, Parameters
 from tiphys.workflow_templates.mark import Trace, may_be_under_way, unfinished
+from tiphys.workflow_templates.scheduled_runs import CRON_JOB, end_of
 
 OURS: Final = "tiphys.io/"
 LONG_RUNNING: Final = "tiphys.io/long-running"
@@ -94,13 +95,27 @@ async def see(cluster: ClusterReader, resolver: Resolver, target: Target) -> Sig
         target=target,
         thing=thing,
         owners=[*(_as_owner(link) for link in links[1:]), *above],
-        owner_annotations=[strings(link.thing, "metadata", "annotations") for link in links],
+        owner_annotations=[
+            *(strings(link.thing, "metadata", "annotations") for link in links),
+            await _of_cron_job(resolver, place, above),
+        ],
         workload=workload,
         namespace=namespace or {},
         pods=pods,
         replicasets=replicasets,
         autoscalers=autoscalers,
     )
+
+
+async def _of_cron_job(
+    resolver: Resolver, namespace: str, above: Sequence[Owner]
+) -> Mapping[str, str]:
+    """Read the annotations of the CronJob above a Job: what people write there counts for it."""
+    for owner in above[:1]:
+        if (owner.api_version, owner.kind) == CRON_JOB:
+            made = await resolver.get(*CRON_JOB, namespace, owner.name)
+            return strings(made or {}, "metadata", "annotations")
+    return {}
 
 
 def _as_owner(link: Link) -> Owner:
@@ -199,6 +214,8 @@ def ended_pods(sight: Sight, changes: Sequence[Change]) -> Sequence[Object]:
     """Give the pods that the changes would end; a gang of a job is one."""
     if all(_only_adds(c) or c.path.startswith(ENDED_POD) for c in changes):
         return ()
+    if sight.target.kind == "Job" and end_of(sight.thing):
+        return [p for p in sight.pods if text(p, "status", "phase") not in {"Failed", "Succeeded"}]
     job = next((o for o in sight.owners if JOB_KINDS.fullmatch(o.kind)), None)
     if sight.target.kind == "Pod" and job is None:
         return [sight.thing]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from tiphys.workflow_templates.action import Action
+from tiphys.workflow_templates.delete_failed_job import DeleteFailedJob
 from tiphys.workflow_templates.delete_failed_pods import DeleteFailedPods
 from tiphys.workflow_templates.restart_pod import RestartPod
 from tiphys.workflow_templates.rollout_undo import RolloutUndo
@@ -27,7 +28,9 @@ def closed(actions: Sequence[Action]) -> Mapping[str, Action]:
     return found
 
 
-_ACTIONS = closed((DeleteFailedPods(), RestartPod(), RolloutUndo(), ScaleWorkload()))
+_ACTIONS = closed(
+    (DeleteFailedJob(), DeleteFailedPods(), RestartPod(), RolloutUndo(), ScaleWorkload())
+)
 
 
 def every() -> Sequence[Action]:

@@ -15,11 +15,13 @@ from tiphys.workflow_templates.action import (
     Run,
 )
 from tiphys.workflow_templates.cluster import Gone
-from tiphys.workflow_templates.deleting import Deleting
+from tiphys.workflow_templates.deleting import Deleting, exactly, name_and_uid
 from tiphys.workflow_templates.garbage_pods import GUARD, MOST, OWNED, garbage_of, reason_of
 from tiphys.workflow_templates.mark import Standing
 from tiphys.workflow_templates.pointers import at
 from tiphys.workflow_templates.workloads import Health, controller_of, healthy
+
+_POD = ("v1", "Pod")
 
 
 class DeleteFailedPodsParameters(Parameters):
@@ -33,7 +35,7 @@ class DeleteFailedPods(Action):
     summary = "Delete a Deployment's evicted pods and those that a node's shutdown left behind."
     kinds = (("apps/v1", "Deployment"),)
     parameters = DeleteFailedPodsParameters
-    reads = (Related("apps/v1", "ReplicaSet"), Related("v1", "Pod"))
+    reads = (Related("apps/v1", "ReplicaSet"), Related(*_POD))
     rights = (
         Right("", "pods", ("get", "delete")),
         Right("apps", "deployments", ("get",)),
@@ -100,7 +102,7 @@ class DeleteFailedPods(Action):
         left = [*_planned(run)]
 
         def look() -> Health:
-            left[:] = [one for one in left if _read(run, one) is not None]
+            left[:] = [one for one in left if exactly(run, _POD, *one) is not None]
             if left:
                 return Health(False, f"{len(left)} of the planned pods are still there")
             return healthy(_deployment(run))
@@ -112,15 +114,12 @@ class DeleteFailedPods(Action):
         return self._deleting(run).rollback()
 
     def _deleting(self, run: Run) -> Deleting:
-        space = run.plan.target.namespace
-
         def left() -> Sequence[Object]:
-            found = [_read(run, one) for one in _planned(run)]
+            found = [exactly(run, _POD, *one) for one in _planned(run)]
             return [pod for pod in found if pod and not at(pod, "/metadata/deletionTimestamp")]
 
         def delete(pod: Object) -> None:
-            meta = pod["metadata"]
-            run.cluster.delete_pod(space, str(at(meta, "/name")), str(at(meta, "/uid")))
+            run.cluster.delete_pod(run.plan.target.namespace, *name_and_uid(pod))
 
         planned = len(run.plan.changes)
         return Deleting(run, self.deadlines, planned, left, lambda p: _deviation(run, p), delete)
@@ -130,15 +129,6 @@ def _planned(run: Run) -> Sequence[tuple[str, str]]:
     """Give the planned pods' names and uids."""
     changes = run.plan.changes
     return [(c.path.removeprefix(ENDED_POD), str(at(c.present, "/uid"))) for c in changes]
-
-
-def _read(run: Run, one: tuple[str, str]) -> Object | None:
-    name, uid = one
-    try:
-        pod = run.cluster.get("v1", "Pod", run.plan.target.namespace, name)
-    except Gone:
-        return None
-    return pod if at(pod, "/metadata/uid") == uid else None
 
 
 def _deployment(run: Run) -> Object:

@@ -15,6 +15,21 @@ from tiphys.workflow_templates.action import Deadlines, Report, Result, Run
 from tiphys.workflow_templates.cluster import REQUEST_SECONDS, Conflict, Gone, Unreachable
 from tiphys.workflow_templates.fenced import PAUSE_SECONDS, refused
 from tiphys.workflow_templates.mark import Trace
+from tiphys.workflow_templates.pointers import at
+
+
+def exactly(run: Run, kind: tuple[str, str], name: str, uid: str) -> Object | None:
+    """Read one object of the target's namespace; None where it, with that uid, is not there."""
+    try:
+        found = run.cluster.get(*kind, run.plan.target.namespace, name)
+    except Gone:
+        return None
+    return found if at(found, "/metadata/uid") == uid else None
+
+
+def name_and_uid(obj: Object) -> tuple[str, str]:
+    """Give what `exactly` reads an object by."""
+    return str(at(obj, "/metadata/name")), str(at(obj, "/metadata/uid"))
 
 
 @dataclass(frozen=True)

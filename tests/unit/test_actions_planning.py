@@ -204,6 +204,7 @@ def test_scale_takes_only_whole_numbers_in_bounds(replicas: Any) -> None:
 
 def test_the_catalogue_is_closed() -> None:
     assert [a.name for a in catalogue.every()] == [
+        "delete-failed-job",
         "delete-failed-pods",
         "restart-pod",
         "rollout-undo",
@@ -225,6 +226,7 @@ def test_no_action_may_write_more_than_it_needs() -> None:
         if verb not in {"get", "list"}
     }
     assert writes == {
+        ("delete-failed-job", "jobs", "delete"),
         ("delete-failed-pods", "pods", "delete"),
         ("restart-pod", "pods", "delete"),
         ("rollout-undo", "deployments", "patch"),

@@ -17,6 +17,8 @@ from tiphys.policies.model import Alert, Change, Json, Target
 from tiphys.workflow_templates.action import Action
 from tiphys.workflow_templates.catalogue import find
 from tiphys.workflow_templates.garbage_pods import REASONS, garbage_of, reason_of
+from tiphys.workflow_templates.pointers import at
+from tiphys.workflow_templates.scheduled_runs import later_success
 
 Obj = dict[str, Any]
 UID = {"preconditions": {"uid": "u-1"}}
@@ -107,6 +109,117 @@ def test_garbage_is_the_deployment_s_own_and_not_on_its_way_out() -> None:
     assert garbage_of(DEPLOYMENT, {"ReplicaSet": [], "Pod": [pod()]}) == []
 
 
+# --- a CronJob's failed run ---------------------------------------------------------------------
+
+JOB_BY_UID, WITH_PODS, AT_REST, SCHEDULED = (g.message for g in find("delete-failed-job").guards)
+BACKGROUND = {**UID, "propagationPolicy": "Background"}
+
+
+def job(*owners: Obj, failed: str = "True", **status: Any) -> Obj:
+    told = {"conditions": [{"type": "Failed", "status": failed, "reason": "x"}], **status}
+    meta = {"name": "report-1", "ownerReferences": [*(owners or (owner("CronJob"),))]}
+    return {"metadata": meta, "status": told}
+
+
+@pytest.mark.parametrize(
+    ("old", "options", "by"),
+    [
+        (job(), BACKGROUND, []),
+        (job(active=0, terminating=0), BACKGROUND, []),
+        (job(), {"propagationPolicy": "Background"}, [JOB_BY_UID]),
+        (job(), {**BACKGROUND, "preconditions": {"resourceVersion": "1"}}, [JOB_BY_UID]),
+        (job(), UID, [WITH_PODS]),
+        (job(), {**UID, "propagationPolicy": "Orphan"}, [WITH_PODS]),
+        (job(), {**UID, "propagationPolicy": "Foreground"}, [WITH_PODS]),
+        (job(failed="False"), BACKGROUND, [AT_REST]),
+        (job(conditions=[{"type": "Complete", "status": "True"}]), BACKGROUND, [AT_REST]),
+        ({**job(), "status": {}}, BACKGROUND, [AT_REST]),
+        (job(active=1), BACKGROUND, [AT_REST]),
+        (job(terminating=1), BACKGROUND, [AT_REST]),
+        (job(owner("Workflow")), BACKGROUND, [SCHEDULED]),
+        (job(owner("CronJob", controller=False)), BACKGROUND, [SCHEDULED]),
+        (job(owner("CronJob", apiVersion="example.org/v1")), BACKGROUND, [SCHEDULED]),
+        ({**job(), "metadata": {"name": "lone"}}, BACKGROUND, [SCHEDULED]),
+    ],
+)  # fmt: skip
+def test_admission_lets_only_a_scheduled_run_go_that_has_failed(
+    old: Obj, options: Obj, by: Sequence[str]
+) -> None:
+    assert refused(find("delete-failed-job"), old, **options) == by
+
+
+def run_of(name: str, minute: int, end: str = "Complete", maker: str = "u-set") -> Obj:
+    conditions = [{"type": end, "status": "True"}] if end else []
+    meta = {"name": name, "creationTimestamp": f"2026-01-01T00:{minute:02}:00Z"}
+    by = [owner("CronJob", uid=maker)] if maker else []
+    return {"metadata": {**meta, "ownerReferences": by}, "status": {"conditions": conditions}}
+
+
+FAILED = run_of("report-1", 10, "Failed")
+
+
+@pytest.mark.parametrize(
+    ("others", "found"),
+    [
+        ([], None),
+        ([run_of("a", 11)], "a"),
+        ([run_of("a", 11), run_of("b", 12)], "b"),
+        ([run_of("a", 11), run_of("b", 12, "")], "a"),
+        ([run_of("a", 9)], None),
+        ([run_of("a", 10)], None),
+        ([run_of("a", 11), run_of("b", 12, "Failed")], None),
+        ([run_of("a", 11, "Failed"), run_of("b", 12)], "b"),
+        ([run_of("a", 11, "")], None),
+        ([run_of("a", 11, maker="u-other")], None),
+        ([run_of("a", 11, maker="")], None),
+    ],
+)
+def test_only_the_last_run_that_ended_makes_up_for_a_failure(
+    others: list[Obj], found: str | None
+) -> None:
+    for jobs in ([FAILED, *others], [*reversed(others), FAILED]):
+        later = later_success(FAILED, jobs)
+        assert (at(later, "/metadata/name") if later else None) == found
+    assert later_success(run_of("lone", 10, "Failed", maker=""), others) is None
+
+
+async def test_a_failed_run_is_deleted_only_when_it_was_made_up_for() -> None:
+    base: dict[str, Json] = {
+        "name": "report-1", "cronjob": "report", "cronjob_suspended": False, "active": 0,
+        "later_success": "report-2", "failed": 1, "succeeded": 0, "failed_because": "x",
+        "failed_message": "y",
+    }  # fmt: skip
+
+    async def answer(**changes: Json) -> tuple[Answer, str]:
+        facts: dict[str, Json] = {"job": {**base, **changes}, "resolution": {"ambiguous": False}}
+        return await decided("KubeJobFailed", facts)
+
+    assert await answer() == (Answer.ACT, "delete-failed-job")
+    stays = (Answer.ESCALATE, "")
+    assert await answer(later_success="") == stays
+    assert await answer(cronjob_suspended=True) == stays
+    assert await answer(active=1) == stays
+    assert await answer(cronjob="", later_success="") == stays
+    assert await answer(failed_because="") == stays
+    several: dict[str, Json] = {"ambiguous": True, "candidates": ["a", "b"]}
+    assert await decided("KubeJobFailed", {"job": {}, "resolution": several}) == stays
+    assert await decided("KubeJobFailed", {"job": {}, "resolution": {"ambiguous": False}}) == stays
+
+
+def test_a_job_that_has_ended_ends_no_work() -> None:
+    itself = TARGET.model_copy(update={"kind": "Job"})
+    deleted = [Change(path="", present={}, intended=None)]
+    ran = pod("report-1-x", owner("Job"))
+    over = sight(target=itself, thing=FAILED, pods=[ran])
+    assert (ended_pods(over, deleted), long_job(over, deleted)) == ([], None)
+    running = pod("report-1-y", owner("Job"), phase="Running")
+    straggling = sight(target=itself, thing=FAILED, pods=[ran, running])
+    assert ended_pods(straggling, deleted) == [running]
+    assert long_job(straggling, deleted) == "it belongs to Job x"
+    at_work = sight(target=itself, thing=run_of("report-1", 10, ""), pods=[running])
+    assert long_job(at_work, deleted) == "it belongs to Job x"
+
+
 # --- what the agents make of it -----------------------------------------------------------------
 
 OVER = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi."
@@ -151,7 +264,9 @@ async def decided(alert: str, facts: dict[str, Json]) -> tuple[Answer, str]:
     times = {"starts_at": "2026-01-01T00:00:00Z", "received_at": "2026-01-01T00:00:00Z"}
     one = Alert.model_validate({**fields, **times, "labels": {"alertname": alert}})
     case = Case("i", 1, "c", True, "s", [one], ())
-    choice = await Playbooks.load().decide(Findings(case, facts, {}, []))
+    choice = await Playbooks.load().decide(
+        Findings(case, {**facts, "alert": {"name": alert}}, {}, [])
+    )
     assert "could not be followed" not in choice.reason
     return choice.answer, choice.action
 
@@ -178,20 +293,16 @@ TARGET = Target(
 GONE = [Change(path="/pods/a", present={"uid": "u-a"}, intended=None)]
 
 
+def sight(**more: Any) -> Sight:
+    given: dict[str, Any] = {"target": TARGET, "thing": {}, "owners": (), "namespace": {}}
+    given |= {"owner_annotations": [{}], "replicasets": (), "autoscalers": ()}
+    return Sight(**{**given, **more}, workload=Link("apps/v1", "Deployment", {}))
+
+
 def test_no_process_ends_and_nobody_s_field_changes() -> None:
     limits = {"resources": {"limits": {"nvidia.com/gpu": "8"}}}
     trainer = {**pod(), "spec": {"containers": [limits]}}
-    seen = Sight(
-        target=TARGET,
-        thing={},
-        owners=(),
-        owner_annotations=[{}],
-        workload=Link("apps/v1", "Deployment", {}),
-        namespace={},
-        pods=[trainer],
-        replicasets=(),
-        autoscalers=(),
-    )
+    seen = sight(pods=[trainer])
     assert ended_pods(seen, GONE) == ()
     assert long_job(seen, GONE) is None
     tracked = {"metadata": {"annotations": {"argocd.argoproj.io/tracking-id": "app:1"}}}

@@ -20,19 +20,20 @@ from tiphys.sandbox.logs import Logs
 from tiphys.sandbox.loopback import serving
 from tiphys.sandbox.pods import Pace
 from tiphys.sandbox.rbac import Tokens
-from tiphys.sandbox.store import Store
+from tiphys.sandbox.store import LAG, Store
 from tiphys.workflow_templates import mark
 from tiphys.workflow_templates.action import NotApplicableError, Report, Result, Run, StepName
 from tiphys.workflow_templates.catalogue import find
 from tiphys.workflow_templates.cluster import Cluster, Connection, Forbidden, Unreachable
 from tiphys.workflow_templates.render import RenderSettings, role_bindings
+from tiphys.workflow_templates.scheduled_runs import end_of
 
 Obj = dict[str, Any]
 SPEED = 10
 """Seconds of a step's clock in one of ours."""
 NS = "shop"
 PRECHECK, ACT, VERIFY, ROLLBACK = StepName
-PODS = "delete-failed-pods"
+PODS, JOB = "delete-failed-pods", "delete-failed-job"
 
 
 class Interrupted(Cluster):
@@ -475,6 +476,198 @@ async def test_fifty_fit_into_a_plan_and_more_are_no_leftover(world: World) -> N
         plan(51)
 
 
+# --- a CronJob's failed run ---------------------------------------------------------------------
+
+
+def cron_job(world: World, name: str = "report") -> Obj:
+    meta = {"name": name, "namespace": NS}
+    return world.store.create({"kind": "CronJob", "metadata": meta, "spec": {"schedule": "@daily"}})
+
+
+async def ran(world: World, name: str, *, well: bool, maker: Obj | None = None) -> Obj:
+    """Let a Job run to its end, begun as its number says: each a minute after the one before."""
+    owner: list[Obj] = []
+    if maker:
+        kind = {"apiVersion": "batch/v1", "kind": "CronJob", "controller": True}
+        owner = [kind | {k: maker["metadata"][k] for k in ("name", "uid")}]
+    state = PodState.SUCCEEDED if well else PodState.CRASH
+    world.behaviours.add(Behaviour(match=Match(name=f"{name}-*"), state=state))
+    meta = {"name": name, "namespace": NS, "ownerReferences": owner}
+    pods = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "r:1"}]}}
+    job = {"kind": "Job", "metadata": meta, "spec": {"backoffLimit": 0, "template": pods}}
+    past = LAG.set(60.0 * (10 - int(name[-1])))
+    world.store.create(job)
+    LAG.reset(past)
+    await world.until(lambda: end_of(world.store.get("Job", NS, name)))
+    return world.store.get("Job", NS, name)
+
+
+async def made_up_for(world: World) -> tuple[Obj, Obj]:
+    """Give a CronJob and its failed run, after which another has succeeded."""
+    maker = cron_job(world)
+    failed = await ran(world, "report-1", well=False, maker=maker)
+    await ran(world, "report-2", well=True, maker=maker)
+    return maker, failed
+
+
+def jobs(world: World) -> list[str]:
+    return sorted(j["metadata"]["name"] for j in world.store.list("Job", NS))
+
+
+def owners_of_pods(world: World) -> set[str]:
+    return {p["metadata"]["ownerReferences"][0]["name"] for p in world.store.list("Pod", NS)}
+
+
+async def test_the_failed_run_goes_with_its_pods_and_the_others_stay(world: World) -> None:
+    _, failed = await made_up_for(world)
+    plan = world.plan(JOB, failed)
+    assert owners_of_pods(world) == {"report-1", "report-2"}
+    assert (await world.step(PRECHECK, plan)).result is Result.AS_PLANNED
+    assert (await world.step(ACT, plan)).result is Result.ACTED
+    verified = await world.step(VERIFY, plan)
+    assert verified.result is Result.VERIFIED, verified
+    assert "report-2 has succeeded" in verified.message
+    assert jobs(world) == ["report-2"]
+    assert owners_of_pods(world) == {"report-2"}
+    assert (await world.step(PRECHECK, plan)).result is Result.ALREADY_DONE
+    assert (await world.step(ACT, plan)).result is Result.ALREADY_DONE
+    assert (await world.step(ROLLBACK, plan)).result is Result.NOTHING_TO_RESTORE
+
+
+async def test_a_job_of_that_name_with_another_uid_stays(world: World) -> None:
+    _, failed = await made_up_for(world)
+    plan = world.plan(JOB, failed)
+    other = {**failed, "metadata": {k: failed["metadata"][k] for k in ("name", "namespace")}}
+
+    def swap() -> None:
+        world.store.delete("Job", NS, "report-1")
+        world.store.create(other)
+
+    report = await world.step(ACT, interrupted(world, plan, world.inside(swap)))
+    assert report.result is Result.ALREADY_DONE
+    assert jobs(world) == ["report-1", "report-2"]
+
+
+async def test_a_failure_that_nothing_made_up_for_stays(world: World) -> None:
+    maker = cron_job(world)
+    await ran(world, "report-0", well=True, maker=maker)
+    failed = await ran(world, "report-1", well=False, maker=maker)
+    await ran(world, "other-2", well=True, maker=cron_job(world, "other"))
+    await ran(world, "alone-2", well=True)
+    with pytest.raises(NotApplicableError, match="last run of CronJob report is no later success"):
+        world.plan(JOB, failed)
+
+
+async def test_a_success_with_another_failure_after_it_proves_nothing(world: World) -> None:
+    maker, failed = await made_up_for(world)
+    plan = world.plan(JOB, failed)
+    await ran(world, "report-3", well=False, maker=maker)
+    report = await world.step(ACT, plan)
+    assert report.result is Result.REFUSED
+    assert "is no later success" in report.message
+    assert "report-1" in jobs(world)
+
+
+async def test_the_next_run_that_fails_is_not_verified(world: World) -> None:
+    maker, failed = await made_up_for(world)
+    plan = world.plan(JOB, failed)
+    await world.step(ACT, plan)
+    await ran(world, "report-3", well=False, maker=maker)
+    report = await world.step(VERIFY, plan)
+    assert report.result is Result.NOT_VERIFIED
+    assert report.message == "the last run of CronJob report is no success"
+    assert (await world.step(ROLLBACK, plan)).result is Result.NOTHING_TO_RESTORE
+
+
+async def test_a_job_or_a_pod_that_is_left_is_not_verified(world: World) -> None:
+    _, failed = await made_up_for(world)
+    plan = world.plan(JOB, failed)
+    hasty = replace(world.run(plan), verify_share=0.02)
+    assert "is still there" in (await world.step(VERIFY, hasty)).message
+    pod = next(p for p in world.store.list("Pod", NS) if p["metadata"]["name"] > "report-1")
+    pod["metadata"]["finalizers"] = ["example.org/keeps"]
+    world.store.update(pod)
+    await world.step(ACT, plan)
+    report = await world.step(VERIFY, hasty)
+    assert report.result is Result.NOT_VERIFIED
+    assert "1 of its pods are still there" in report.message
+
+
+def suspend(world: World, kind: str, name: str) -> None:
+    world.store.patch(kind, NS, name, {"spec": {"suspend": True}})
+
+
+def still_active(world: World) -> None:
+    job = world.store.get("Job", NS, "report-1")
+    job["status"]["active"] = 1
+    world.store.update(job, subresource="status")
+
+
+def still_ending(world: World) -> None:
+    job = world.store.get("Job", NS, "report-1")
+    job["status"]["terminating"] = 1
+    world.store.update(job, subresource="status")
+
+
+def with_a_pod(world: World) -> None:
+    job = world.store.get("Job", NS, "report-1")["metadata"]
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "controller": True}
+    owner |= {k: job[k] for k in ("name", "uid")}
+    meta = {"name": "straggler", "namespace": NS, "ownerReferences": [owner]}
+    spec = {"containers": [{"name": "main", "image": "r:1"}]}
+    world.store.create({"kind": "Pod", "metadata": meta, "spec": spec})
+
+
+def marked(world: World) -> None:
+    note = {"metadata": {"annotations": {mark.ANNOTATION: f"{'b' * 40}.act"}}}
+    world.store.patch("Job", NS, "report-1", note)
+
+
+def orphaned(world: World) -> None:
+    world.store.delete("CronJob", NS, "report", orphan=True)
+
+
+MEANWHILE: list[tuple[Callable[[World], None], str]] = [
+    (lambda world: suspend(world, "CronJob", "report"), "suspended"),
+    (lambda world: suspend(world, "Job", "report-1"), "suspended"),
+    (still_active, "1 of its pods are active"),
+    (still_ending, "1 of its pods are terminating"),
+    (with_a_pod, "straggler has not ended"),
+    (marked, "another run"),
+    (orphaned, "no CronJob made this Job"),
+    (lambda world: world.store.delete("CronJob", NS, "report"), "gone, not by this run"),
+]
+
+
+@pytest.mark.parametrize(("happen", "why"), MEANWHILE)
+async def test_what_has_happened_meanwhile_stops_it(
+    world: World, happen: Callable[[World], Any], why: str
+) -> None:
+    _, failed = await made_up_for(world)
+    plan = world.plan(JOB, failed)
+    happen(world)
+    report = await world.step(PRECHECK, plan)
+    assert (report.result, why in report.message) == (Result.REFUSED, True), report
+    assert (await world.step(ACT, plan)).result is Result.REFUSED
+    assert "act" not in world.events()
+
+
+async def test_a_job_that_is_no_garbage_is_not_planned(world: World) -> None:
+    maker, failed = await made_up_for(world)
+    with pytest.raises(NotApplicableError, match="the Job has not failed"):
+        world.plan(JOB, world.store.get("Job", NS, "report-2"))
+    lone = await ran(world, "lone-1", well=False)
+    with pytest.raises(NotApplicableError, match="no CronJob made this Job"):
+        world.plan(JOB, lone)
+    ending = {**failed, "metadata": {**failed["metadata"], "deletionTimestamp": "2026-01-01"}}
+    with pytest.raises(NotApplicableError, match="being deleted already"):
+        world.plan(JOB, ending)
+    world.store.delete("CronJob", NS, "report", orphan=True)
+    with pytest.raises(NotApplicableError, match="CronJob report is gone"):
+        world.plan(JOB, failed)
+    assert maker
+
+
 # --- rights -------------------------------------------------------------------------------------
 
 
@@ -487,16 +680,38 @@ def without(world: World, name: str, resource: str, verb: str) -> None:
     world.store.update(role)
 
 
-VERBS = [(right.resource, verb) for right in find(PODS).rights for verb in right.verbs]
+VERBS = [
+    (name, right.resource, verb)
+    for name in (PODS, JOB)
+    for right in find(name).rights
+    for verb in right.verbs
+    if (name, right.resource, verb) != (JOB, "pods", "get")
+]
+"""What act needs; verify of delete-failed-job reads single pods."""
 
 
-@pytest.mark.parametrize(("resource", "verb"), VERBS)
+@pytest.mark.parametrize(("name", "resource", "verb"), VERBS)
 async def test_without_a_right_it_fails_and_deletes_nothing(
-    world: World, resource: str, verb: str
+    world: World, name: str, resource: str, verb: str
 ) -> None:
-    target, gone = await evicted(world)
-    plan = world.plan(PODS, target)
-    without(world, PODS, resource, verb)
+    target = (await evicted(world))[0] if name == PODS else (await made_up_for(world))[1]
+    plan = world.plan(name, target)
+    without(world, name, resource, verb)
+    before = {*world.pods(), *jobs(world)}
     with pytest.raises(Forbidden):
         await world.step(ACT, plan)
-    assert {*gone} <= {*world.pods()}
+    assert before <= {*world.pods(), *jobs(world)}
+
+
+async def test_verify_that_may_not_read_pods_is_not_verified(world: World) -> None:
+    _, failed = await made_up_for(world)
+    plan = world.plan(JOB, failed)
+    without(world, JOB, "pods", "get")
+    # They end later than the Job, so that there is something to read.
+    for pod in world.store.list("Pod", NS):
+        pod["metadata"]["finalizers"] = ["example.org/keeps"]
+        world.store.update(pod)
+    await world.step(ACT, plan)
+    report = await world.step(VERIFY, replace(world.run(plan), verify_share=0.02))
+    assert report.result is Result.NOT_VERIFIED
+    assert "cannot get" in report.message

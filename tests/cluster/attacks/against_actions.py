@@ -17,6 +17,7 @@ def sections() -> list[Section]:
     return [
         ("restart-pod, beyond its pod", "", list(_restarts())),
         ("delete-failed-pods, beyond what a node has ended", "", list(_sweeps())),
+        ("delete-failed-job, beyond a CronJob's failed run", "", list(_clearings())),
         ("rollout-undo, beyond the pod template", "", list(_undos())),
         ("scale-workload, beyond the replicas", "", list(_scales())),
         (
@@ -49,6 +50,16 @@ def sweep(namespace: str = SHOP, pod: str = "OLD-EVICTED", **more: Any) -> Reque
     options: Json = {"preconditions": {"uid": f"@@UID-OF-{pod}-IN-{namespace}@@"}} | more
     return delete(
         f"{place('v1', 'pods', namespace)}/@@NAME-OF-{pod}-IN-{namespace}@@",
+        **{k: v for k, v in options.items() if v is not None},
+    )
+
+
+def clear(namespace: str = SHOP, job: str = "failed", **more: Any) -> Request:
+    """Delete a Job as delete-failed-job does."""
+    options: Json = {"preconditions": {"uid": f"@@UID-OF-JOB-{job.upper()}-IN-{namespace}@@"}}
+    options |= {"propagationPolicy": "Background"} | more
+    return delete(
+        place("batch/v1", "jobs", namespace, job),
         **{k: v for k, v in options.items() if v is not None},
     )
 
@@ -155,6 +166,27 @@ def _sweeps() -> Iterator[Attack]:
             delete(place("batch/v1", "jobs", SHOP, "work")),
         ),
     )
+
+
+def _clearings() -> Iterator[Attack]:
+    who = "act-delete-failed-job"
+    yield Attack(
+        "a failed run by its name alone", who, (clear(preconditions=None), clear(preconditions={}))
+    )
+    yield Attack(
+        "its pods left behind, or waited for",
+        who,
+        tuple(clear(propagationPolicy=one) for one in (None, "Orphan", "Foreground")),
+    )
+    yield Attack("a CronJob's run that has not failed", who, (clear(job="held"),))
+    yield Attack("a failed Job that no CronJob made", who, (clear(job="late"),))
+    yield Attack("a Job at work", who, (clear(job="work"),))
+    yield Attack("all Jobs at once", who, (delete(place("batch/v1", "jobs", SHOP)),))
+    report = place("batch/v1", "cronjobs", SHOP, "report")
+    yield Attack(
+        "the CronJob itself", who, (delete(report), merge(report, {"spec": {"suspend": False}}))
+    )
+    yield Attack("a pod by itself", who, (sweep(), restart()))
 
 
 def _undos() -> Iterator[Attack]:
@@ -304,6 +336,7 @@ def _events() -> Iterator[Attack]:
 
 def _misplaced() -> Iterator[Attack]:
     own = {
+        "act-delete-failed-job": clear,
         "act-delete-failed-pods": sweep,
         "act-restart-pod": restart,
         "act-rollout-undo": lambda namespace: undo(namespace=namespace),

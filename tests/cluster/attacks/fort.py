@@ -36,6 +36,7 @@ from garrison import (
     all_rights,
     anchor,
     config_map,
+    job,
     namespaces,
     older,
     step_pod,
@@ -155,6 +156,9 @@ class Fort:
             for name in ("db-0", "lone"):
                 meta = wire.want("GET", place("v1", "pods", namespace, name))["metadata"]
                 self._facts[f"UID-OF-{name.upper()}-IN-{namespace}"] = meta["uid"]
+            for name in ("failed", "held", "late", "work"):
+                meta = wire.want("GET", place("batch/v1", "jobs", namespace, name))["metadata"]
+                self._facts[f"UID-OF-JOB-{name.upper()}-IN-{namespace}"] = meta["uid"]
             for kind in ("deployments", "statefulsets"):
                 path = place("apps/v1", kind, namespace, "small")
                 version = until(f"{path} to settle", lambda path=path: self._settled(path))
@@ -214,7 +218,28 @@ def _build(fort: Fort) -> None:
             f"{pod.path} on a node",
             lambda pod=pod: wire.ask(pod).body.get("spec", {}).get("nodeName"),
         )
+    for namespace in (SHOP, ELSEWHERE):
+        _run_report(wire, namespace)
     fort.learn()
+
+
+def _run_report(wire: Wire, namespace: str) -> None:
+    """Make two runs of the CronJob: one that fails at once, one that somebody has suspended."""
+    jobs = place("batch/v1", "jobs", namespace)
+    made = wire.want("GET", place("batch/v1", "cronjobs", namespace, "report"))["metadata"]
+    owner = {"apiVersion": "batch/v1", "kind": "CronJob", "controller": True}
+    owner |= {key: made[key] for key in ("name", "uid")}
+    for name, spec in (("failed", {"activeDeadlineSeconds": 1}), ("held", {"suspend": True})):
+        one = job(namespace, name, **spec)
+        one["metadata"]["ownerReferences"] = [owner]
+        wire.want("POST", jobs, one)
+
+    def failed(name: str) -> bool:
+        conditions = wire.want("GET", f"{jobs}/{name}").get("status", {}).get("conditions") or []
+        return any(c["type"] == "Failed" and c["status"] == "True" for c in conditions)
+
+    for name in ("failed", "late"):
+        until(f"Job {name} to fail", lambda name=name: failed(name))
 
 
 def rendered(cluster: Target) -> list[Json]:

@@ -23,6 +23,7 @@ ACTORS = {
     "rollout-undo": 102,
     "scale-workload": 103,
     "delete-failed-pods": 105,
+    "delete-failed-job": 106,
 }
 """The actions, with the last part of the names of their pods."""
 
@@ -103,6 +104,21 @@ def config_map(namespace: str, name: str) -> Json:
     }
 
 
+NOWHERE = {"nodeSelector": {"tiphys.io/nowhere": "true"}}
+"""No node takes such a pod, so no kubelet has a say in how it stands."""
+
+
+def job(namespace: str, name: str, **spec: Any) -> Json:
+    """Give a Job whose pods wait for a node for ever; with a deadline it fails instead."""
+    pods = {"restartPolicy": "Never", "containers": [{"name": "app", "image": PAUSE}], **NOWHERE}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"backoffLimit": 6, "template": {"spec": pods}, **spec},
+    }
+
+
 def targets(namespace: str) -> list[Json]:
     def pods(name: str) -> Json:
         return {
@@ -120,14 +136,11 @@ def targets(namespace: str) -> list[Json]:
             },
         }
 
-    def nowhere(name: str) -> Json:
-        """Give pods that no node takes, so that no kubelet has a say in how they stand."""
-        made = pods(name)
-        return {**made, "spec": {**made["spec"], "nodeSelector": {"tiphys.io/nowhere": "true"}}}
-
     def workload(kind: str, name: str, replicas: int = 1) -> Json:
         more = {"serviceName": name} if kind == "StatefulSet" else {}
-        made = nowhere(name) if name == "old" else pods(name)
+        made = pods(name)
+        if name == "old":
+            made["spec"] |= NOWHERE
         return {
             "apiVersion": "apps/v1",
             "kind": kind,
@@ -152,13 +165,17 @@ def targets(namespace: str) -> list[Json]:
         workload("Deployment", "small", 0),
         workload("StatefulSet", "small", 0),
         workload("Deployment", "old"),
+        job(namespace, "work"),
+        job(namespace, "late", activeDeadlineSeconds=1),
         {
             "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": {"name": "work", "namespace": namespace},
+            "kind": "CronJob",
+            "metadata": {"name": "report", "namespace": namespace},
             "spec": {
-                "backoffLimit": 6,
-                "template": {"spec": {**nowhere("work")["spec"], "restartPolicy": "Never"}},
+                "schedule": "0 0 1 1 *",
+                "suspend": True,
+                "failedJobsHistoryLimit": 9,
+                "jobTemplate": {"spec": job(namespace, "x")["spec"]},
             },
         },
         event(f"{RUN}.old", namespace),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from against_actions import DIGEST, event, image, restart, scale, sweep, undo
+from against_actions import DIGEST, clear, event, image, restart, scale, sweep, undo
 from against_runs import PODS, RESULTS, STOPS, result, stop
 from against_templates import CATALOGUE, ENTRY, PUBLISHED, TEMPLATES, template
 from against_workflows import NEW, RUNNING, WORKFLOWS
@@ -113,6 +113,7 @@ def _upgrade(body: Json) -> Request:
 def _of_actions() -> Iterator[Attack]:
     yield Attack("its pod deleted", "act-restart-pod", (restart(), restart(gracePeriodSeconds=1)))
     yield Attack("an ended pod deleted", "act-delete-failed-pods", (sweep(),))
+    yield Attack("a CronJob's failed run deleted", "act-delete-failed-job", (clear(),))
     pods = "/spec/template/spec"
     more = {"name": "more", "image": PAUSE, "securityContext": {"runAsUser": 1000}}
     volume = {"name": "x", "configMap": {"name": "x"}}
