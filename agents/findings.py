@@ -14,6 +14,7 @@ def findings(facts: Object) -> list[str]:
     return [
         *_of_workload(mapping(facts, "workload"), mapping(facts, "pods")),
         *_of_rollout(mapping(facts, "rollout")),
+        *_of_garbage(mapping(facts, "garbage")),
         *_of_pod(mapping(facts, "pod")),
         *_of_node(mapping(facts, "node")),
         *_of_limits(mapping(facts, "autoscaler"), mapping(facts, "budget")),
@@ -40,6 +41,14 @@ def _of_rollout(rollout: Object) -> list[str]:
     new, old = rollout["revision"], rollout["previous_revision"]
     said = f"revision {new} began {rollout['minutes']} min ago, changed {changed} and {state}"
     return [f"{said}; revision {old} {former} before it"]
+
+
+def _of_garbage(garbage: Object) -> list[str]:
+    if not dig(garbage, "count"):
+        return []
+    words = f"{garbage['count']} pods were ended by their nodes ({listing(garbage['reasons'])})"
+    ill = listing(garbage["ill_nodes"])
+    return [f"{words}; still ill: {ill}" if ill else words]
 
 
 def _of_pod(pod: Object) -> list[str]:

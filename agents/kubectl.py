@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tiphys.agents.findings import findings, listing
+from tiphys.agents.garbage_facts import garbage_facts, nodes_of
 from tiphys.agents.limit_facts import autoscaler_facts, budget_facts, job_facts, node_facts
 from tiphys.agents.memory_facts import memory_facts
 from tiphys.agents.notebook import Notebook
@@ -44,8 +45,9 @@ from tiphys.agents.workload_facts import (
     workload_facts,
 )
 from tiphys.policies.model import Json, Object, Source
+from tiphys.workflow_templates.scheduled_runs import CRON_JOB
 
-GROUPS: Final = ("autoscaler", "budget", "events", "job", "memory", "namespace", "node",
+GROUPS: Final = ("autoscaler", "budget", "events", "garbage", "job", "memory", "namespace", "node",
                  "pod", "pods", "resolution", "rollout", "workload")  # fmt: skip
 """Fact groups of this agent; each is there, if empty, so that `has()` can be asked of it."""
 ROLLED_OUT: Final = {"Deployment", "StatefulSet", "DaemonSet"}
@@ -114,13 +116,39 @@ class Kubectl:
         if link.kind in ROLLED_OUT:
             facts["workload"] = workload_facts(link.thing, link.kind)
             facts["rollout"] = await self._rollout(link, history, pods, book)
+        if link.kind == "Deployment":
+            facts["garbage"] = await self._garbage(link, pods, replicasets, book)
         elif link.kind == "Job":
-            facts["job"] = job_facts(link.thing, _cronjob(subjects))
+            facts["job"] = await self._job(link, subjects, book)
         facts["pods"] = pods_facts(pods, newest, now)
         facts["memory"] = {**memory_facts(link.thing, history, pods, now)}
         facts["autoscaler"] = autoscaler_facts(autoscaler_of(link, autoscalers))
         facts["budget"] = budget_facts(pods, budgets)
         return [p for p in pods if _is_failing(p, now)]
+
+    async def _job(self, link: Link, subjects: Subjects, book: Notebook) -> dict[str, Json]:
+        """Read the CronJob of a Job, and its other runs."""
+        namespace = text(link.thing, "metadata", "namespace")
+        maker = next((o for o in subjects.owners if (o.api_version, o.kind) == CRON_JOB), None)
+        if maker is None:
+            return job_facts(link.thing, None, ())
+        made, jobs = await asyncio.gather(
+            Resolver(self._cluster, book).get(*CRON_JOB, namespace, maker.name),
+            self._list(
+                book, f"jobs in {namespace}", self._cluster.list("batch/v1", "Job", namespace)
+            ),
+        )
+        return job_facts(link.thing, made, jobs)
+
+    async def _garbage(
+        self, link: Link, pods: Sequence[Object], replicasets: Sequence[Object], book: Notebook
+    ) -> dict[str, Json]:
+        """Read the nodes that have ended pods of a Deployment, and what they left."""
+        related = {"ReplicaSet": replicasets, "Pod": pods}
+        resolver = Resolver(self._cluster, book)
+        names = nodes_of(link.thing, related)
+        nodes = await asyncio.gather(*(resolver.get("v1", "Node", "", name) for name in names))
+        return garbage_facts(link.thing, related, [node for node in nodes if node])
 
     async def _pods(self, link: Link) -> Sequence[Object]:
         return await pods_of(self._cluster, text(link.thing, "metadata", "namespace"), link)
@@ -280,10 +308,6 @@ def _resolution(subjects: Subjects) -> dict[str, Json]:
         "candidates": [*subjects.ambiguous],
         "missing": [*subjects.missing],
     }
-
-
-def _cronjob(subjects: Subjects) -> str:
-    return next((o.name for o in subjects.owners if o.kind == "CronJob"), "")
 
 
 def _containers(replicaset: Object) -> Sequence[Object]:

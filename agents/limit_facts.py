@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tiphys.agents.objects import condition, dig, items, mapping, name_of, strings, text, whole
 from tiphys.policies.model import Json, Object
+from tiphys.workflow_templates.scheduled_runs import later_success
 
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 
@@ -60,8 +61,9 @@ def _selects(budget: Object, pod: Object) -> bool:
     return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
 
 
-def job_facts(job: Object, owner: str) -> dict[str, Json]:
-    """Give how a Job stands; `owner` is the CronJob's name or empty."""
+def job_facts(job: Object, cron_job: Object | None, jobs: Sequence[Object]) -> dict[str, Json]:
+    """Give how a Job stands, with the CronJob that made it and its namespace's Jobs."""
+    later = later_success(job, jobs)
     return {
         "name": name_of(job),
         "active": whole(job, "status", "active"),
@@ -69,5 +71,7 @@ def job_facts(job: Object, owner: str) -> dict[str, Json]:
         "failed": whole(job, "status", "failed"),
         "failed_because": text(condition(job, "Failed"), "reason"),
         "failed_message": text(condition(job, "Failed"), "message")[:300],
-        "cronjob": owner,
+        "cronjob": name_of(cron_job) if cron_job else "",
+        "cronjob_suspended": dig(cron_job, "spec", "suspend") is True,
+        "later_success": name_of(later) if later else "",
     }

@@ -26,9 +26,10 @@ from tiphys.agents.pod_facts import gpus_of
 from tiphys.agents.ports import ClusterReader, UnansweredError
 from tiphys.agents.resolver import Link, Resolver
 from tiphys.agents.workload_facts import revisions, rollout_is_stuck, rollout_moves
-from tiphys.policies.model import Change, Json, Object, Owner, Target, TargetFacts
+from tiphys.policies.model import ENDED_POD, Change, Json, Object, Owner, Target, TargetFacts
 from tiphys.workflow_templates.action import Action, Parameters
 from tiphys.workflow_templates.mark import Trace, may_be_under_way, unfinished
+from tiphys.workflow_templates.scheduled_runs import CRON_JOB, end_of
 
 OURS: Final = "tiphys.io/"
 LONG_RUNNING: Final = "tiphys.io/long-running"
@@ -94,13 +95,27 @@ async def see(cluster: ClusterReader, resolver: Resolver, target: Target) -> Sig
         target=target,
         thing=thing,
         owners=[*(_as_owner(link) for link in links[1:]), *above],
-        owner_annotations=[strings(link.thing, "metadata", "annotations") for link in links],
+        owner_annotations=[
+            *(strings(link.thing, "metadata", "annotations") for link in links),
+            await _of_cron_job(resolver, place, above),
+        ],
         workload=workload,
         namespace=namespace or {},
         pods=pods,
         replicasets=replicasets,
         autoscalers=autoscalers,
     )
+
+
+async def _of_cron_job(
+    resolver: Resolver, namespace: str, above: Sequence[Owner]
+) -> Mapping[str, str]:
+    """Read the annotations of the CronJob above a Job: what people write there counts for it."""
+    for owner in above[:1]:
+        if (owner.api_version, owner.kind) == CRON_JOB:
+            made = await resolver.get(*CRON_JOB, namespace, owner.name)
+            return strings(made or {}, "metadata", "annotations")
+    return {}
 
 
 def _as_owner(link: Link) -> Owner:
@@ -154,7 +169,7 @@ def field_owner(thing: Object, owners: Sequence[Owner], changes: Sequence[Change
     foreign = next((o for o in owners[:1] if o.kind not in BUILT_IN), None)
     if foreign is not None:
         return f"{foreign.kind} {foreign.name} (its operator)"
-    if all(change.path == "" for change in changes):
+    if all(change.path == "" or change.path.startswith(ENDED_POD) for change in changes):
         return None
     if owners and owners[-1].kind not in BUILT_IN:
         return f"{owners[-1].kind} {owners[-1].name} (its operator)"
@@ -197,8 +212,10 @@ def _owns(fields: Object, pointer: str) -> bool:
 
 def ended_pods(sight: Sight, changes: Sequence[Change]) -> Sequence[Object]:
     """Give the pods that the changes would end; a gang of a job is one."""
-    if all(_only_adds(change) for change in changes):
+    if all(_only_adds(c) or c.path.startswith(ENDED_POD) for c in changes):
         return ()
+    if sight.target.kind == "Job" and end_of(sight.thing):
+        return [p for p in sight.pods if text(p, "status", "phase") not in {"Failed", "Succeeded"}]
     job = next((o for o in sight.owners if JOB_KINDS.fullmatch(o.kind)), None)
     if sight.target.kind == "Pod" and job is None:
         return [sight.thing]

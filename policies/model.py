@@ -139,11 +139,16 @@ class Risk(StrEnum):
     HIGH = "high"
 
 
+ENDED_POD = "/pods/"
+"""A change whose path is this and a pod's name deletes that pod, which has ended, of the target."""
+
+
 class Change(Noun):
     """One field that the action will change: what it is now and what it will be."""
 
     path: str
-    """JSON pointer (RFC 6901) into the target object; `` (whole object) when it is deleted."""
+    """JSON pointer (RFC 6901) into the target object; `` (whole object) when it is deleted;
+    see `ENDED_POD` for an ended pod of it."""
     present: Json
     intended: Json
 

@@ -17,6 +17,8 @@ class PodState(StrEnum):
     READY = "ready"
     CRASH = "crash"
     """Its first container exits soon after each start."""
+    EVICTED = "evicted"
+    """Its node ends it for good: phase Failed, reason Evicted; whoever owns it starts another."""
     NOT_READY = "not_ready"
     """It runs and fails its readiness probe."""
     IMAGE_PULL = "image_pull"

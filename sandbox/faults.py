@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
@@ -15,6 +16,7 @@ from tiphys.sandbox.alertmanager_groups import Group, group_key, group_labels, w
 from tiphys.sandbox.behaviour import Behaviour, Behaviours, PodState
 from tiphys.sandbox.circumstances import Circumstances
 from tiphys.sandbox.logs import Logs
+from tiphys.sandbox.owners import with_uids
 from tiphys.sandbox.prometheus import Prometheus
 from tiphys.sandbox.scenario import Post, Step
 from tiphys.sandbox.store import ApiError, PatchType, Store
@@ -103,10 +105,10 @@ class Fault:
                 for line in behaviour.logs:
                     stage.logs.append(pod["metadata"]["uid"], container, line)
 
-    def _apply(self, manifest: dict[str, object]) -> None:
+    def _apply(self, manifest: dict[str, Any]) -> None:
         store, manager = self._stage.store, "kubectl-client-side-apply"
         try:
-            store.create(manifest, manager=manager)
+            store.create(with_uids(store, manifest), manager=manager)
         except ApiError as error:
             if error.code != 409:
                 raise

@@ -33,6 +33,8 @@ class Life:
     ready: bool = False
     last: Obj | None = None
     """How the first container ended the last time."""
+    evicted: str = ""
+    """What the kubelet said when it evicted the pod."""
     stopping: float | None = None
     """Monotonic seconds at which it was told to end."""
     told: float = -math.inf
@@ -52,8 +54,10 @@ def pod_status(pod: Obj, life: Life, behaviour: Behaviour) -> Obj:
     ]
     ready = all(container["ready"] for container in containers)
     octets = hashlib.sha256(pod["metadata"]["uid"].encode()).digest()
+    told = {"reason": "Evicted", "message": life.evicted} if life.evicted else {}
     return {
         "phase": phase,
+        **told,
         "conditions": _conditions(pod, ready=ready, ended=life.stage is Stage.ENDED),
         "hostIP": "10.0.0.1",
         "podIP": f"10.1.{octets[0]}.{octets[1]}",
@@ -65,7 +69,11 @@ def pod_status(pod: Obj, life: Life, behaviour: Behaviour) -> Obj:
 
 def ending(pod: Obj, life: Life, behaviour: Behaviour) -> Obj:
     """Say how the first container just ended."""
-    by_state = {PodState.OOM: (137, "OOMKilled"), PodState.SUCCEEDED: (0, "Completed")}
+    by_state = {
+        PodState.EVICTED: (137, "ContainerStatusUnknown"),
+        PodState.OOM: (137, "OOMKilled"),
+        PodState.SUCCEEDED: (0, "Completed"),
+    }
     code, reason = by_state.get(
         behaviour.state, (behaviour.exit_code, "Error" if behaviour.exit_code else "Completed")
     )

@@ -16,7 +16,8 @@ from tiphys.sandbox.store import Store, timestamp
 
 WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
 """Pods with it are run by the Argo simulation, as real processes."""
-_ENDING = {PodState.CRASH, PodState.OOM, PodState.SUCCEEDED}
+_ENDING = {PodState.CRASH, PodState.EVICTED, PodState.OOM, PodState.SUCCEEDED}
+_LOW = "The node was low on resource: ephemeral-storage."
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,12 @@ class Kubelets:
             return None
         behaviour = self._behaviours.of(pod)
         life = self._lives.get(meta["uid"])
+        if pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}:
+            # Also where somebody else wrote so: a kubelet never takes an end back.
+            if life is not None:
+                life.stage = Stage.ENDED
+            return None
         if life is None:
-            if pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}:
-                return None
             if not self._bind(pod, behaviour):
                 return None
             life = self._lives[meta["uid"]] = Life(Stage.CREATING, time.monotonic())
@@ -173,6 +177,10 @@ class Kubelets:
     def _end(self, pod: Obj, life: Life, behaviour: Behaviour) -> float | None:
         life.last, life.ready, life.since = ending(pod, life, behaviour), False, time.monotonic()
         meta, container = pod["metadata"], _first(pod)
+        if behaviour.state is PodState.EVICTED:
+            life.stage, life.evicted = Stage.ENDED, behaviour.message or _LOW
+            record(self._store, pod, "Evicted", life.evicted, warning=True)
+            return None
         if behaviour.message:
             self._logs.append(meta["uid"], container["name"], behaviour.message)
         policy = pod["spec"].get("restartPolicy", "Always")

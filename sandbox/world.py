@@ -27,6 +27,7 @@ from tiphys.sandbox.kube_api import kube_app
 from tiphys.sandbox.kube_metrics import samples
 from tiphys.sandbox.logs import Logs
 from tiphys.sandbox.loopback import serving
+from tiphys.sandbox.owners import with_uids
 from tiphys.sandbox.prometheus import Prometheus, Rule
 from tiphys.sandbox.rbac import Tokens
 from tiphys.sandbox.scenario import STRUCK, Reference, Scenario
@@ -220,7 +221,8 @@ class World:
     def _create(self, manifests: Iterable[dict[str, Any]]) -> None:
         for manifest in manifests:
             try:
-                self.store.create(manifest, manager="kubectl-client-side-apply")
+                made = with_uids(self.store, manifest)
+                self.store.create(made, manager="kubectl-client-side-apply")
             except ApiError as error:
                 if error.code != 409:
                     raise
@@ -280,11 +282,9 @@ class World:
                     return False
                 if kind == "Deployment" and status.get("availableReplicas", 0) != wanted:
                     return False
-        pods = self.store.list("Pod")
-        return bool(pods or not self._has_jobs()) and all(_is_ready(pod) for pod in pods)
-
-    def _has_jobs(self) -> bool:
-        return bool(self.store.list("Job"))
+        jobs = self.store.list("Job")
+        began = all(self.store.owned_by("Pod", job["metadata"]["uid"]) for job in jobs)
+        return began and all(_is_ready(pod) or _has_ended(pod) for pod in self.store.list("Pod"))
 
     def _backfill(self, now: float) -> None:
         tsdb, start = self.prometheus.tsdb, now - BACKFILL_SECONDS
@@ -300,6 +300,10 @@ class World:
 def _is_ready(pod: dict[str, Any]) -> bool:
     conditions: list[dict[str, Any]] = pod.get("status", {}).get("conditions") or []
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _has_ended(pod: dict[str, Any]) -> bool:
+    return pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}
 
 
 def _complain(task: asyncio.Task[None]) -> None:

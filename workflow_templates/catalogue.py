@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from tiphys.workflow_templates.action import Action
+from tiphys.workflow_templates.delete_failed_job import DeleteFailedJob
+from tiphys.workflow_templates.delete_failed_pods import DeleteFailedPods
 from tiphys.workflow_templates.raise_memory_limit import RaiseMemoryLimit
 from tiphys.workflow_templates.restart_pod import RestartPod
 from tiphys.workflow_templates.rollout_restart import RolloutRestart
@@ -29,7 +31,15 @@ def closed(actions: Sequence[Action]) -> Mapping[str, Action]:
 
 
 _ACTIONS = closed(
-    (RaiseMemoryLimit(), RestartPod(), RolloutRestart(), RolloutUndo(), ScaleWorkload())
+    (
+        DeleteFailedJob(),
+        DeleteFailedPods(),
+        RaiseMemoryLimit(),
+        RestartPod(),
+        RolloutRestart(),
+        RolloutUndo(),
+        ScaleWorkload(),
+    )
 )
 
 

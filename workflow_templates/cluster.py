@@ -23,6 +23,7 @@ MAX_ANSWER = 32 << 20
 """Bytes of one answer."""
 _DEFAULT_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _PLURALS = {
+    "CronJob": "cronjobs",
     "DaemonSet": "daemonsets",
     "Deployment": "deployments",
     "Event": "events",
@@ -120,12 +121,15 @@ class Cluster:
 
     def delete_pod(self, namespace: str, name: str, uid: str) -> None:
         """Delete exactly this pod, gracefully; raises `Conflict` when the name has a new uid."""
-        options: Json = {
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "preconditions": {"uid": uid},
-        }
-        self._ask("DELETE", _path("v1", "Pod", namespace, name), body=options)
+        self._ask("DELETE", _path("v1", "Pod", namespace, name), body=_exactly(uid))
+
+    def delete_job(self, namespace: str, name: str, uid: str) -> None:
+        """Delete exactly this Job, its pods behind it; `Conflict` when the name has a new uid.
+
+        Without a policy the API orphans a Job's pods, for compatibility.
+        """
+        options: Json = {**_exactly(uid), "propagationPolicy": "Background"}
+        self._ask("DELETE", _path("batch/v1", "Job", namespace, name), body=options)
 
     def patch_workload(self, workload: Object, operations: Sequence[Json]) -> None:
         """Apply a JSON patch to exactly the workload that was read, or raise `Conflict`.
@@ -189,6 +193,11 @@ class Cluster:
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(f"{what}: {type(error).__name__}") from error
         return _judge(what, method, answer.status, data)
+
+
+def _exactly(uid: str) -> dict[str, Json]:
+    """Give the options of a deletion that is for one object, not for its name."""
+    return {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
 
 
 def _judge(what: str, method: str, status: int, data: bytes) -> Object:

@@ -64,8 +64,12 @@ def prove(
 ) -> Report:
     """Prove every property of these trials; `heard` is told of each as it ends."""
     cases = [(trial, one) for trial in trials for one in properties(trial)]
+
+    def ask(case: tuple[Trial, Property]) -> Finding:
+        return _found(world, *case)
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = list(_heard(pool.map(lambda case: _found(world, *case), cases), heard))
+        found = list(_heard(pool.map(ask, cases), heard))
     return Report(name, datetime.now(UTC).isoformat(timespec="seconds"), found)
 
 

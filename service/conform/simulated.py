@@ -27,6 +27,7 @@ from tiphys.service.conform.workloads import (
     NO_IMAGE,
     NOT_READY,
     READY,
+    SUCCEEDS,
 )
 from tiphys.service.conform.worlds import InVainError, World
 
@@ -40,6 +41,7 @@ BEHAVIOURS = [
         logs=LINES,
     ),
     Behaviour(match=Match(env={"FARE": NOT_READY}), state=PodState.NOT_READY, logs=LINES),
+    Behaviour(match=Match(env={"FARE": SUCCEEDS}), state=PodState.SUCCEEDED, logs=LINES),
     Behaviour(match=Match(env={"FARE": NO_IMAGE}), state=PodState.IMAGE_PULL),
     Behaviour(match=Match(env={"FARE": READY}), logs=LINES),
 ]

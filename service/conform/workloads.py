@@ -11,12 +11,14 @@ from tiphys.workflow_templates.workloads import healthy
 
 Json = dict[str, Any]
 READY, CRASH, NOT_READY, NO_IMAGE = "ready", "crash", "not-ready", "no-image"
+SUCCEEDS = "succeeds"
 EXIT_CODE = 3
 LINES = [f"line {number}" for number in range(1, 6)]
 LAST_WORDS = "panic: no more"
 _SCRIPT = """
 for n in 1 2 3 4 5; do echo "line $n"; done
 if [ "$FARE" = crash ]; then echo "panic: no more"; exit 3; fi
+if [ "$FARE" = succeeds ]; then exit 0; fi
 exec sleep 3600
 """
 _PROBE = {"exec": {"command": ["false"]}, "periodSeconds": 1, "timeoutSeconds": 5}

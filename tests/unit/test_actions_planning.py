@@ -204,6 +204,8 @@ def test_scale_takes_only_whole_numbers_in_bounds(replicas: Any) -> None:
 
 def test_the_catalogue_is_closed() -> None:
     assert [a.name for a in catalogue.every()] == [
+        "delete-failed-job",
+        "delete-failed-pods",
         "raise-memory-limit",
         "restart-pod",
         "rollout-restart",
@@ -226,6 +228,8 @@ def test_no_action_may_write_more_than_it_needs() -> None:
         if verb not in {"get", "list"}
     }
     assert writes == {
+        ("delete-failed-job", "jobs", "delete"),
+        ("delete-failed-pods", "pods", "delete"),
         ("raise-memory-limit", "deployments", "patch"),
         ("raise-memory-limit", "statefulsets", "patch"),
         ("restart-pod", "pods", "delete"),

@@ -122,7 +122,7 @@ async def test_after_an_attempt_only_what_is_marked_next_follows(tmp_path: Path)
 def about_a_pod(**pod: Json) -> dict[str, Json]:
     """One pod that is not ready, with nothing above it."""
     about: dict[str, Json] = {"name": "run-1", "trouble": "unready", "running": False, **pod}
-    groups = ("workload", "rollout", "node")
+    groups = ("workload", "rollout", "node", "garbage")
     counts = dict.fromkeys(("image", "unschedulable", "config", "out_of_memory", "crash"), 0)
     return {
         **{group: {} for group in groups},

@@ -15,7 +15,7 @@ from tiphys.agents.graph import Agents
 from tiphys.agents.playbooks import Playbooks
 from tiphys.agents.ports import Attempt, Case
 from tiphys.policies.model import Alert, Escalate, NoAction, Outcome, Proposal, Source
-from tiphys.sandbox.scenario import find
+from tiphys.sandbox.scenario import Reference, find
 from tiphys.sandbox.world import CLUSTER, World
 from tiphys.service.alertmanager import Alertmanagers
 from tiphys.service.kubernetes_api import connect
@@ -72,6 +72,8 @@ async def bench(name: str, folder: Path) -> AsyncIterator[Bench]:
     ("name", "action", "target"),
     [
         ("bad-release", "rollout-undo", "Deployment shop/checkout"),
+        ("evicted-pods", "delete-failed-pods", "Deployment shop/cart"),
+        ("failed-report", "delete-failed-job", "Job shop/report-29184600"),
         ("overload", "scale-workload", "Deployment shop/search"),
         ("wedged-pod", "restart-pod", "Pod shop/cart-"),
         ("stale-connections", "rollout-restart", "Deployment shop/invoices"),
@@ -124,6 +126,30 @@ async def test_escalates_what_no_action_mends(tmp_path: Path) -> None:
         assert isinstance(decision, Escalate)
         assert "401 Unauthorized" in decision.reason
         assert decision.decided_by.playbook == "pod-not-ready"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("evicted-again", "over their own limit"), ("report-not-made", "is no later success")],
+)
+async def test_escalates_what_deleting_would_hide(name: str, why: str, tmp_path: Path) -> None:
+    async with bench(name, tmp_path) as b:
+        await b.world.strike()
+        decision = (await b.agents.investigate(await b.case())).decision
+        assert isinstance(decision, Escalate)
+        assert why in decision.reason
+
+
+async def test_what_people_write_on_a_cronjob_counts_for_its_runs(tmp_path: Path) -> None:
+    async with bench("failed-report", tmp_path) as b:
+        await b.world.strike()
+        case = await b.case()
+        note = {"metadata": {"annotations": {"tiphys.io/hands-off": "audit"}}}
+        b.world.edit(Reference(kind="CronJob", namespace="shop", name="report"), note)
+        found = await b.agents.investigate(case)
+        assert found.facts is not None
+        assert found.facts.annotations == {"tiphys.io/hands-off": "audit"}
+        assert found.facts.ends_long_job is None
 
 
 async def test_leaves_alone_what_is_over(tmp_path: Path) -> None:

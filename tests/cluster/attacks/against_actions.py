@@ -16,6 +16,8 @@ def sections() -> list[Section]:
     """Give all of them."""
     return [
         ("restart-pod, beyond its pod", "", list(_restarts())),
+        ("delete-failed-pods, beyond what a node has ended", "", list(_sweeps())),
+        ("delete-failed-job, beyond a CronJob's failed run", "", list(_clearings())),
         ("rollout-undo, beyond the pod template", "", list(_undos())),
         ("scale-workload, beyond the replicas", "", list(_scales())),
         ("rollout-restart, beyond its annotation", "", list(_again())),
@@ -41,6 +43,25 @@ def restart(namespace: str = SHOP, **more: Any) -> Request:
     options: Json = {"preconditions": {"uid": f"@@UID-OF-DB-0-IN-{namespace}@@"}} | more
     return delete(
         place("v1", "pods", namespace, "db-0"),
+        **{k: v for k, v in options.items() if v is not None},
+    )
+
+
+def sweep(namespace: str = SHOP, pod: str = "OLD-EVICTED", **more: Any) -> Request:
+    """Delete a pod that its node has ended, as delete-failed-pods does."""
+    options: Json = {"preconditions": {"uid": f"@@UID-OF-{pod}-IN-{namespace}@@"}} | more
+    return delete(
+        f"{place('v1', 'pods', namespace)}/@@NAME-OF-{pod}-IN-{namespace}@@",
+        **{k: v for k, v in options.items() if v is not None},
+    )
+
+
+def clear(namespace: str = SHOP, job: str = "failed", **more: Any) -> Request:
+    """Delete a Job as delete-failed-job does."""
+    options: Json = {"preconditions": {"uid": f"@@UID-OF-JOB-{job.upper()}-IN-{namespace}@@"}}
+    options |= {"propagationPolicy": "Background"} | more
+    return delete(
+        place("batch/v1", "jobs", namespace, job),
         **{k: v for k, v in options.items() if v is not None},
     )
 
@@ -176,6 +197,51 @@ def _restarts() -> Iterator[Attack]:
     yield Attack(
         "the pod's owner deleted", who, (delete(place("apps/v1", "statefulsets", SHOP, "db")),)
     )
+
+
+def _sweeps() -> Iterator[Attack]:
+    who = "act-delete-failed-pods"
+    yield Attack(
+        "an ended pod by its name alone", who, (sweep(preconditions=None), sweep(preconditions={}))
+    )
+    yield Attack("a pod that failed by itself", who, (sweep(pod="OLD-ERROR"),))
+    yield Attack("a Job's ended pod", who, (sweep(pod="WORK-EVICTED"),))
+    lone = place("v1", "pods", SHOP, "lone")
+    yield Attack(
+        "a pod that runs",
+        who,
+        (restart(), delete(lone, preconditions={"uid": f"@@UID-OF-LONE-IN-{SHOP}@@"})),
+    )
+    yield Attack("all pods at once", who, (delete(place("v1", "pods", SHOP)),))
+    yield Attack(
+        "the Deployment or the Job itself",
+        who,
+        (
+            delete(place("apps/v1", "deployments", SHOP, "old")),
+            delete(place("batch/v1", "jobs", SHOP, "work")),
+        ),
+    )
+
+
+def _clearings() -> Iterator[Attack]:
+    who = "act-delete-failed-job"
+    yield Attack(
+        "a failed run by its name alone", who, (clear(preconditions=None), clear(preconditions={}))
+    )
+    yield Attack(
+        "its pods left behind, or waited for",
+        who,
+        tuple(clear(propagationPolicy=one) for one in (None, "Orphan", "Foreground")),
+    )
+    yield Attack("a CronJob's run that has not failed", who, (clear(job="held"),))
+    yield Attack("a failed Job that no CronJob made", who, (clear(job="late"),))
+    yield Attack("a Job at work", who, (clear(job="work"),))
+    yield Attack("all Jobs at once", who, (delete(place("batch/v1", "jobs", SHOP)),))
+    report = place("batch/v1", "cronjobs", SHOP, "report")
+    yield Attack(
+        "the CronJob itself", who, (delete(report), merge(report, {"spec": {"suspend": False}}))
+    )
+    yield Attack("a pod by itself", who, (sweep(), restart()))
 
 
 def _undos() -> Iterator[Attack]:
@@ -437,6 +503,8 @@ def _events() -> Iterator[Attack]:
 
 def _misplaced() -> Iterator[Attack]:
     own = {
+        "act-delete-failed-job": clear,
+        "act-delete-failed-pods": sweep,
         "act-restart-pod": restart,
         "act-rollout-undo": lambda namespace: undo(namespace=namespace),
         "act-scale-workload": lambda namespace: scale(namespace=namespace),
@@ -450,5 +518,6 @@ def _misplaced() -> Iterator[Attack]:
     yield Attack("what an action may, as no action", "act-unknown", nobody)
     for who in own:
         for other, make in own.items():
-            if other != who:
+            # Who may delete an ended pod to sweep up may also be sent to restart it.
+            if other != who and (who, other) != ("act-restart-pod", "act-delete-failed-pods"):
                 yield Attack(f"what {other.removeprefix('act-')} may", who, (make(SHOP),))

@@ -36,6 +36,7 @@ from garrison import (
     all_rights,
     anchor,
     config_map,
+    job,
     namespaces,
     older,
     step_pod,
@@ -124,13 +125,40 @@ class Fort:
         answer = self.wire.ask(Request("PATCH", path, body, MERGE, stored=True))
         assert answer.status == 200, answer.message
 
+    def _end(self, namespace: str, app: str, reason: str) -> None:
+        """Let a pod that no node took be ended, as by a node; remember its name and uid.
+
+        Its controller makes another, which nobody ends.
+        """
+        label = "batch.kubernetes.io/job-name" if app == "work" else "app"
+        pods = place("v1", "pods", namespace)
+
+        def found() -> list[Json]:
+            listed = self.wire.want("GET", pods)["items"]
+            labelled = [p for p in listed if p["metadata"].get("labels", {}).get(label) == app]
+            return [p for p in labelled if p["status"].get("phase") == "Pending"]
+
+        pod = until(f"a pod of {app}", found)[0]["metadata"]
+        status = {"status": {"phase": "Failed", "reason": reason, "message": "low"}}
+        path = f"{pods}/{pod['name']}/status"
+        answer = self.wire.ask(Request("PATCH", path, status, MERGE, stored=True))
+        assert answer.status == 200, answer.message
+        key = f"{app}-{reason}".upper()
+        self._facts[f"NAME-OF-{key}-IN-{namespace}"] = pod["name"]
+        self._facts[f"UID-OF-{key}-IN-{namespace}"] = pod["uid"]
+
     def learn(self) -> None:
         """Read what the attackers know of the objects."""
         wire = self.wire
         for namespace in (SHOP, ELSEWHERE):
+            for app, reason in (("old", "Evicted"), ("old", "Error"), ("work", "Evicted")):
+                self._end(namespace, app, reason)
             for name in ("db-0", "lone"):
                 meta = wire.want("GET", place("v1", "pods", namespace, name))["metadata"]
                 self._facts[f"UID-OF-{name.upper()}-IN-{namespace}"] = meta["uid"]
+            for name in ("failed", "held", "late", "work"):
+                meta = wire.want("GET", place("batch/v1", "jobs", namespace, name))["metadata"]
+                self._facts[f"UID-OF-JOB-{name.upper()}-IN-{namespace}"] = meta["uid"]
             for kind in ("deployments", "statefulsets"):
                 path = place("apps/v1", kind, namespace, "small")
                 version = until(f"{path} to settle", lambda path=path: self._settled(path))
@@ -190,7 +218,28 @@ def _build(fort: Fort) -> None:
             f"{pod.path} on a node",
             lambda pod=pod: wire.ask(pod).body.get("spec", {}).get("nodeName"),
         )
+    for namespace in (SHOP, ELSEWHERE):
+        _run_report(wire, namespace)
     fort.learn()
+
+
+def _run_report(wire: Wire, namespace: str) -> None:
+    """Make two runs of the CronJob: one that fails at once, one that somebody has suspended."""
+    jobs = place("batch/v1", "jobs", namespace)
+    made = wire.want("GET", place("batch/v1", "cronjobs", namespace, "report"))["metadata"]
+    owner = {"apiVersion": "batch/v1", "kind": "CronJob", "controller": True}
+    owner |= {key: made[key] for key in ("name", "uid")}
+    for name, spec in (("failed", {"activeDeadlineSeconds": 1}), ("held", {"suspend": True})):
+        one = job(namespace, name, **spec)
+        one["metadata"]["ownerReferences"] = [owner]
+        wire.want("POST", jobs, one)
+
+    def failed(name: str) -> bool:
+        conditions = wire.want("GET", f"{jobs}/{name}").get("status", {}).get("conditions") or []
+        return any(c["type"] == "Failed" and c["status"] == "True" for c in conditions)
+
+    for name in ("failed", "late"):
+        until(f"Job {name} to fail", lambda name=name: failed(name))
 
 
 def rendered(cluster: Target) -> list[Json]:

@@ -24,6 +24,8 @@ ACTORS = {
     "scale-workload": 103,
     "rollout-restart": 105,
     "raise-memory-limit": 106,
+    "delete-failed-pods": 107,
+    "delete-failed-job": 108,
 }
 """The actions, with the last part of the names of their pods."""
 
@@ -104,6 +106,21 @@ def config_map(namespace: str, name: str) -> Json:
     }
 
 
+NOWHERE = {"nodeSelector": {"tiphys.io/nowhere": "true"}}
+"""No node takes such a pod, so no kubelet has a say in how it stands."""
+
+
+def job(namespace: str, name: str, **spec: Any) -> Json:
+    """Give a Job whose pods wait for a node for ever; with a deadline it fails instead."""
+    pods = {"restartPolicy": "Never", "containers": [{"name": "app", "image": PAUSE}], **NOWHERE}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"backoffLimit": 6, "template": {"spec": pods}, **spec},
+    }
+
+
 def targets(namespace: str) -> list[Json]:
     def pods(name: str) -> Json:
         return {
@@ -136,6 +153,9 @@ def targets(namespace: str) -> list[Json]:
 
     def workload(kind: str, name: str, replicas: int = 1) -> Json:
         more = {"serviceName": name} if kind == "StatefulSet" else {}
+        made = pods(name)
+        if name == "old":
+            made["spec"] |= NOWHERE
         return {
             "apiVersion": "apps/v1",
             "kind": kind,
@@ -143,7 +163,7 @@ def targets(namespace: str) -> list[Json]:
             "spec": {
                 "replicas": replicas,
                 "selector": {"matchLabels": {"app": name}},
-                "template": pods(name),
+                "template": made,
                 **more,
             },
         }
@@ -170,6 +190,20 @@ def targets(namespace: str) -> list[Json]:
         workload("StatefulSet", "small", 0),
         agent,
         *(raised(kind, end) for kind in ("Deployment", "StatefulSet") for end in ("act", "undone")),
+        workload("Deployment", "old"),
+        job(namespace, "work"),
+        job(namespace, "late", activeDeadlineSeconds=1),
+        {
+            "apiVersion": "batch/v1",
+            "kind": "CronJob",
+            "metadata": {"name": "report", "namespace": namespace},
+            "spec": {
+                "schedule": "0 0 1 1 *",
+                "suspend": True,
+                "failedJobsHistoryLimit": 9,
+                "jobTemplate": {"spec": job(namespace, "x")["spec"]},
+            },
+        },
         event(f"{RUN}.old", namespace),
         lone,
         config_map(namespace, "settings"),

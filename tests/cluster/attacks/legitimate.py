@@ -9,12 +9,14 @@ from against_actions import (
     ROOMY,
     WORKLOADS,
     again,
+    clear,
     event,
     image,
     memory,
     more_memory,
     restart,
     scale,
+    sweep,
     undo,
 )
 from against_runs import PODS, RESULTS, STOPS, result, stop
@@ -124,6 +126,8 @@ def _upgrade(body: Json) -> Request:
 
 def _of_actions() -> Iterator[Attack]:
     yield Attack("its pod deleted", "act-restart-pod", (restart(), restart(gracePeriodSeconds=1)))
+    yield Attack("an ended pod deleted", "act-delete-failed-pods", (sweep(),))
+    yield Attack("a CronJob's failed run deleted", "act-delete-failed-job", (clear(),))
     pods = "/spec/template/spec"
     more = {"name": "more", "image": PAUSE, "securityContext": {"runAsUser": 1000}}
     volume = {"name": "x", "configMap": {"name": "x"}}
