@@ -11,7 +11,7 @@ from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tiphys.policies.model import Outcome, Plan
+from tiphys.policies.model import ENDED_POD, Outcome, Plan
 from tiphys.service.conform.runs import HOPELESS, Flown, fly, publish_all
 from tiphys.service.conform.snapshot import Key, Snapshot, changed, take
 from tiphys.service.conform.steps import Said, Steps
@@ -299,20 +299,29 @@ def _exactly(plan: Plan, target: Json, before: Snapshot, after: Snapshot) -> Non
     key = (str(target["kind"]), plan.target.name)
     declared = {change.path for change in plan.changes}
     moved = dict(changed(before, after))
-    if declared == {""}:
-        _hold(_gone(key, plan, after), f"{plan.target} is still there")
-        moved.pop(key, None)
-        went = {k for k in before.objects.keys() - after.objects.keys() if k[0] == key[0]}
-        _hold(went <= {key}, f"went too: {', '.join(map(' '.join, sorted(went - {key})))}")
+    ends = _ends_of(plan, key)
+    if ends:
+        kinds = {kind for kind, _ in ends}
+        went = {k for k in before.objects.keys() - after.objects.keys() if k[0] in kinds}
+        _hold(went == ends, f"went: {_listed(went)}; declared: {_listed(ends)}")
+        moved = {k: v for k, v in moved.items() if k not in ends}
     else:
         found = set(moved.pop(key, ()))
         _hold(found == declared, f"changed {sorted(found)}, declared {sorted(declared)}")
     _hold(not moved, f"changed beside it: {_told(moved)}")
 
 
-def _gone(key: Key, plan: Plan, after: Snapshot) -> bool:
-    there = after.objects.get(key)
-    return there is None or there["metadata"]["uid"] != plan.target.uid
+def _ends_of(plan: Plan, key: Key) -> set[Key]:
+    """Give the objects whose end a plan declares."""
+    paths = {change.path for change in plan.changes}
+    if paths == {""}:
+        return {key}
+    named = {path.removeprefix(ENDED_POD) for path in paths if path.startswith(ENDED_POD)}
+    return {("Pod", name) for name in named}
+
+
+def _listed(keys: set[Key]) -> str:
+    return ", ".join(map(" ".join, sorted(keys))) or "nothing"
 
 
 def _told(moved: dict[Key, tuple[str, ...]]) -> str:
