@@ -14,11 +14,11 @@ from tiphys.agents.ports import Answer, Case, Findings
 from tiphys.agents.resolver import Link
 from tiphys.agents.target_facts import Sight, ended_pods, field_owner, long_job
 from tiphys.policies.model import Alert, Change, Json, Target
-from tiphys.workflow_templates.action import Action
+from tiphys.workflow_templates.action import Action, NotApplicableError
 from tiphys.workflow_templates.catalogue import find
 from tiphys.workflow_templates.garbage_pods import REASONS, garbage_of, reason_of
 from tiphys.workflow_templates.pointers import at
-from tiphys.workflow_templates.scheduled_runs import later_success
+from tiphys.workflow_templates.scheduled_runs import later_success, living_maker
 
 Obj = dict[str, Any]
 UID = {"preconditions": {"uid": "u-1"}}
@@ -167,6 +167,7 @@ FAILED = run_of("report-1", 10, "Failed")
         ([run_of("a", 11), run_of("b", 12, "")], "a"),
         ([run_of("a", 9)], None),
         ([run_of("a", 10)], None),
+        ([run_of("z", 10)], None),
         ([run_of("a", 11), run_of("b", 12, "Failed")], None),
         ([run_of("a", 11, "Failed"), run_of("b", 12)], "b"),
         ([run_of("a", 11, "")], None),
@@ -181,6 +182,27 @@ def test_only_the_last_run_that_ended_makes_up_for_a_failure(
         later = later_success(FAILED, jobs)
         assert (at(later, "/metadata/name") if later else None) == found
     assert later_success(run_of("lone", 10, "Failed", maker=""), others) is None
+
+
+@pytest.mark.parametrize("kind", ["Workflow", "SeldonJob", "Job"])
+def test_no_other_owner_s_next_job_makes_up_for_one(kind: str) -> None:
+    def other(name: str, minute: int, end: str) -> Obj:
+        made = run_of(name, minute, end)
+        made["metadata"]["ownerReferences"] = [owner(kind)]
+        return made
+
+    failed = other("report-1", 10, "Failed")
+    assert later_success(failed, [failed, other("a", 11, "Complete")]) is None
+    with pytest.raises(NotApplicableError, match="no CronJob made this Job"):
+        living_maker(failed, [{"metadata": {"uid": "u-set"}}])
+
+
+def test_a_cronjob_on_its_way_out_vouches_for_nothing() -> None:
+    made: Obj = {"metadata": {"uid": "u-set", "name": "report"}}
+    assert living_maker(FAILED, [made]) is made
+    made["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    with pytest.raises(NotApplicableError, match="is gone"):
+        living_maker(FAILED, [made])
 
 
 async def test_a_failed_run_is_deleted_only_when_it_was_made_up_for() -> None:
