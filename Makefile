@@ -10,7 +10,7 @@ PACKAGES := agents policies sandbox service workflow_templates
 LINKS := $(addprefix .links/tiphys/,$(PACKAGES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt golden chart lock images cluster-up cluster-test cluster-down clean
+.PHONY: help demo test check bench fmt golden chart lock images cluster-up cluster-test conform-cluster cluster-down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ cluster-test: cluster-up ## conformance, attacks, the chart and whole incidents 
 	@$(BIN)/pytest -q tests/cluster/attacks
 	@$(BIN)/pytest -q tests/chart
 	@$(BIN)/pytest -q tests/cluster --ignore=tests/cluster/attacks
+
+conform-cluster: cluster-up ## every property of every action on that cluster
+	@TIPHYS_CONFORM=all $(BIN)/pytest -q tests/conformance/test_catalogue.py -m cluster
 
 cluster-down: .venv/.ready ## stop it and leave nothing but its cache
 	@$(BIN)/python -m tools.cluster down
