@@ -32,8 +32,18 @@ from tiphys.workflow_templates.workloads import caught_up
 PAUSE_SECONDS = 0.3
 LONGEST_HOLD = 15
 """Seconds that put-back values must last to count as back, unless the plan's hold is shorter."""
+_LOOKS = 3
+"""How often a target that moves while it is looked at is looked at again."""
 Values = Sequence[tuple[str, Json, Json]]
 """(pointer, what is there, what will be there)."""
+
+
+@dataclass(frozen=True)
+class _Deviation:
+    """A target as it was read, and why it is not as planned."""
+
+    target: Object
+    report: Report
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,26 @@ class Fenced:
     # --- before -------------------------------------------------------------------------------
 
     def look(self, planned: Callable[[Object], str | None]) -> Object | Report:
-        """Give the target when it may be written now, else why not; `planned` names a deviation."""
+        """Give the target when it may be written now, else why not; `planned` names a deviation.
+
+        A deviation counts only of a target that has not moved while it was looked for: this run may
+        have been started twice, and the other has acted meanwhile.
+        """
+        seen = self._look(planned)
+        for _ in range(_LOOKS - 1):
+            if not isinstance(seen, _Deviation) or not self._moved(seen.target):
+                break
+            seen = self._look(planned)
+        return seen.report if isinstance(seen, _Deviation) else seen
+
+    def _moved(self, target: Object) -> bool:
+        try:
+            now = self.read()
+        except Gone:
+            return True
+        return at(now, "/metadata/resourceVersion") != at(target, "/metadata/resourceVersion")
+
+    def _look(self, planned: Callable[[Object], str | None]) -> "Object | Report | _Deviation":
         run, wanted = self.run, self.run.plan.target
         try:
             target = self.read()
@@ -72,7 +101,7 @@ class Fenced:
         if run.now() >= run.not_after:
             return refused("notAfter has passed", **observed)
         deviation = planned(target)
-        return refused(deviation, **observed) if deviation else target
+        return _Deviation(target, refused(deviation, **observed)) if deviation else target
 
     # --- acting -------------------------------------------------------------------------------
 

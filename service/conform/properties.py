@@ -256,6 +256,12 @@ def _less(rule: Json, right: Right, verb: str) -> Json:
 def _planned(stage: Stage, trial: Trial) -> tuple[Json, Plan, Snapshot]:
     target = trial.build(stage)
     plan = trial.plan(stage, target)
+
+    def ending() -> bool:
+        found = take(stage.wire, stage.namespace).objects.values()
+        return any("deletionTimestamp" in one["metadata"] for one in found)
+
+    stage.world.until("what was there before has ended", ending, lambda some: not some)
     return target, plan, take(stage.wire, stage.namespace)
 
 

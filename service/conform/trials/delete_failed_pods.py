@@ -41,13 +41,6 @@ def _cleared(stage: Stage, target: Json) -> None:
         stage.wire.delete(place_of(pod), force=True)
 
 
-def _one_more(stage: Stage, target: Json) -> None:
-    alive = [p for p in stage.objects(*_POD) if p["status"].get("phase") == "Running"]
-    _evict(stage, alive[0])
-    stage.world.until("it is replaced", lambda: len(stage.objects(*_POD)) >= 5)
-    settled(stage.world, place_of(target))
-
-
 def _ill(stage: Stage, target: Json) -> None:
     pods = template("cart", container(stage.world, NOT_READY))
     stage.wire.patch(place_of(target), {"spec": {"template": pods}})
@@ -58,7 +51,6 @@ TRIAL = Trial(
     build=_build,
     violations={
         "the pods are gone": _cleared,
-        "more were evicted": _one_more,
         "the Deployment is not whole": _ill,
     },
 )
