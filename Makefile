@@ -54,7 +54,8 @@ cluster-test: cluster-up ## conformance, attacks, the chart and whole incidents 
 	@$(BIN)/pytest -q tests/conformance -m cluster
 	@$(BIN)/pytest -q tests/cluster/attacks
 	@$(BIN)/pytest -q tests/chart
-	@$(BIN)/pytest -q tests/cluster --ignore=tests/cluster/attacks
+	@$(BIN)/pytest -q tests/cluster/e2e
+	@$(BIN)/pytest -q tests/cluster --ignore=tests/cluster/attacks --ignore=tests/cluster/e2e
 
 conform-cluster: cluster-up ## every property of every action on that cluster
 	@TIPHYS_CONFORM=all $(BIN)/pytest -q tests/conformance/test_catalogue.py -m cluster

@@ -5,7 +5,6 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,11 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 
 from fleet import Fleet
+from places import Place
 from servers import Missing, Nats, postgres
 
 from tiphys.sandbox.scenario import find
 from tiphys.service.roles import Role
-
-
-@dataclass(frozen=True)
-class Place:
-    """One database: who owns it and who works in it."""
-
-    superuser_here: str
-    """The server's superuser, in this database."""
-    owner: str
-    users: dict[Role, str]
-    """URLs."""
-    names: dict[Role, str]
-
-    def ask(self, url: str, query: str, *given: Any) -> list[tuple[Any, ...]]:
-        """Run one statement in a transaction of its own; gives its rows, if it has any."""
-        with psycopg.connect(url) as connection:
-            cursor = connection.execute(query.encode(), given)
-            return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import Place
+from places import Place
 
 from tiphys.service.grants import GRANTS
 from tiphys.service.roles import Role

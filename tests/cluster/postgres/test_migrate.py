@@ -8,7 +8,7 @@ from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from conftest import Place
+from places import Place
 from sqlalchemy import create_engine
 
 from tiphys.service.roles import Role

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Place
 from fleet import Fleet, Replica, until
+from places import Place
 
 from tiphys.sandbox.store import AdmissionRequest, ApiError
 from tiphys.service.playing import Play
