@@ -85,6 +85,7 @@ def killed(alert: str, memory: dict[str, Json], **rollout: Json) -> Findings:
         "pod": {"name": "cart-1", "container": "app", "trouble": "out_of_memory", "exit_code": 137}
         | {"ended_because": "OOMKilled", "restarts": 9, "controlled_by": "ReplicaSet"},
         "memory": memory,
+        "garbage": {},
         "node": {},
     }
     firing = Alert.model_validate(

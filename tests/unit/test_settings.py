@@ -114,8 +114,13 @@ def test_each_setting_says_what_it_is_for() -> None:
         assert field.description, f"{name} has no docstring"
 
 
-READERS = {"service/rehearsal.py", "service/playing.py", "workflow_templates/run_step.py"}
-"""Children get an environment of their own from the first two; a step's pod is given nothing else.
+READERS = {
+    "service/conform/steps.py",
+    "service/playing.py",
+    "service/rehearsal.py",
+    "workflow_templates/run_step.py",
+}
+"""Children get an environment of their own from the others; a step's pod is given nothing else.
 
 `agents/__init__.py` writes one variable for a library, and reads none."""
 
