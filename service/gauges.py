@@ -120,18 +120,22 @@ class Lookout(Generic[T]):
         self._until = self._seconds() + KEPT_SECONDS
 
 
-class StandingMetrics(Collector):
-    """Holds, escalations and runs; ages grow between two looks."""
+class _Told(Collector, Generic[T]):
+    """Metrics of what was read last; none where that is None."""
 
     def __init__(
         self,
         registry: CollectorRegistry = REGISTRY,
-        last: Callable[[], Standing | None] = lambda: None,
+        last: Callable[[], T | None] = lambda: None,
         clock: Callable[[], Instant] = utc_now,
     ) -> None:
         self._last = last
         self._clock = clock
         registry.register(self)
+
+
+class StandingMetrics(_Told[Standing]):
+    """Holds, escalations and runs; ages grow between two looks."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Give every family, with values where there are any."""
@@ -159,18 +163,8 @@ class StandingMetrics(Collector):
         yield from (holds, escalation, run)
 
 
-class LagMetrics(Collector):
+class LagMetrics(_Told[Lag]):
     """How far intake is behind the stream."""
-
-    def __init__(
-        self,
-        registry: CollectorRegistry = REGISTRY,
-        last: Callable[[], Lag | None] = lambda: None,
-        clock: Callable[[], Instant] = utc_now,
-    ) -> None:
-        self._last = last
-        self._clock = clock
-        registry.register(self)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Give every family, with values where there are any."""

@@ -124,8 +124,11 @@ def test_pods_go_when_their_workflow_has_ended(world: World) -> None:
 
 
 def test_a_pod_deleted_in_the_middle_of_act_is_rolled_back_or_started_again(world: World) -> None:
-    """Argo sees how the pod ended, or it sees no pod and starts another."""
-    flight = launch(world, template(world, "deleted", SLOW="act", LONG="20"))
+    """Argo sees how the pod ended, or it sees no pod and starts another.
+
+    act takes longer than a pod's grace of 30 s: a pod that was not started again cannot succeed.
+    """
+    flight = launch(world, template(world, "deleted", SLOW="act", LONG="40"))
     pod = flight.until_running("act")
     flight.delete_pod(pod, force=False)
     ends = (flight.ended()["phase"], phases(flight)["rollback"])

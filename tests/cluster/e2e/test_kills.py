@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pytest
 from bed import Bed
@@ -90,4 +90,3 @@ def test_argos_controller_dies_while_the_workflow_runs(
     death = killed["argo"]
     ended = record(bed.tiphys.view(death.incident), "run_ended")
     assert datetime.fromisoformat(ended["at"]) > death.at, "it died in the middle"
-    assert death.at < datetime.now(UTC)
