@@ -26,7 +26,7 @@ from tiphys.agents.pod_facts import gpus_of
 from tiphys.agents.ports import ClusterReader, UnansweredError
 from tiphys.agents.resolver import Link, Resolver
 from tiphys.agents.workload_facts import revisions, rollout_is_stuck, rollout_moves
-from tiphys.policies.model import ENDED_POD, Change, Json, Object, Owner, Target, TargetFacts
+from tiphys.policies.model import Change, Json, Object, Owner, Target, TargetFacts
 from tiphys.workflow_templates.action import Action, Parameters
 from tiphys.workflow_templates.mark import Trace, may_be_under_way, unfinished
 from tiphys.workflow_templates.scheduled_runs import CRON_JOB, end_of
@@ -169,13 +169,14 @@ def field_owner(thing: Object, owners: Sequence[Owner], changes: Sequence[Change
     foreign = next((o for o in owners[:1] if o.kind not in BUILT_IN), None)
     if foreign is not None:
         return f"{foreign.kind} {foreign.name} (its operator)"
-    if all(change.path == "" or change.path.startswith(ENDED_POD) for change in changes):
+    fields = [change.path for change in changes if change.of is None and change.path]
+    if not fields:
         return None
     if owners and owners[-1].kind not in BUILT_IN:
         return f"{owners[-1].kind} {owners[-1].name} (its operator)"
     managers = _managers(thing)
-    for manager, fields in managers:
-        if any(_owns(fields, change.path) for change in changes):
+    for manager, owned in managers:
+        if any(_owns(owned, field) for field in fields):
             return manager
     for place, key, who in _GITOPS_MARKS:
         marked = text(thing, "metadata", place, key)
@@ -212,20 +213,31 @@ def _owns(fields: Object, pointer: str) -> bool:
 
 def ended_pods(sight: Sight, changes: Sequence[Change]) -> Sequence[Object]:
     """Give the pods that the changes would end; a gang of a job is one."""
-    if all(_only_adds(c) or c.path.startswith(ENDED_POD) for c in changes):
-        return ()
+    if all(_only_adds(c) or _deletes_pod(c) for c in changes):
+        named = {change.of.uid for change in changes if change.of}
+        return [pod for pod in sight.pods if uid_of(pod) in named and not has_ended(pod)]
     if sight.target.kind == "Job" and end_of(sight.thing):
-        return [p for p in sight.pods if text(p, "status", "phase") not in {"Failed", "Succeeded"}]
+        return [pod for pod in sight.pods if not has_ended(pod)]
     job = next((o for o in sight.owners if JOB_KINDS.fullmatch(o.kind)), None)
     if sight.target.kind == "Pod" and job is None:
         return [sight.thing]
     return sight.pods or [sight.thing]
 
 
+def has_ended(pod: Object) -> bool:
+    """Whether nothing of a pod runs any more, or ever will."""
+    return text(pod, "status", "phase") in {"Failed", "Succeeded"}
+
+
+def _deletes_pod(change: Change) -> bool:
+    return change.of is not None and change.of.kind == "Pod" and change.path == ""
+
+
 def _only_adds(change: Change) -> bool:
     present, intended = change.present, change.intended
     return (
-        change.path == "/spec/replicas"
+        change.of is None
+        and change.path == "/spec/replicas"
         and isinstance(present, int)
         and isinstance(intended, int)
         and intended >= present
@@ -275,7 +287,7 @@ async def target_facts(
     """Fill the facts for one use of an action; raises `NotApplicableError`, `UnansweredError`."""
     action, parameters = use
     related = {
-        r.kind: await cluster.list(r.api_version, r.kind, sight.target.namespace)
+        r.kind: await cluster.list(r.api_version, r.kind, r.place(sight.target.namespace))
         for r in action.reads
     }
     changes = action.changes(sight.thing, related, parameters)

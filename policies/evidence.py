@@ -115,7 +115,7 @@ class TargetUnmoved(Rule):
         if not proposal.changes:
             return Denied(reason="the proposal does not say what it would change")
         if now.changes != proposal.changes:
-            paths = {change.path or "the object" for change in proposal.changes}
+            paths = {change.place for change in proposal.changes}
             return Denied(
                 reason=f"{proposal.target} has changed since it was diagnosed: "
                 f"{', '.join(sorted(paths))}"

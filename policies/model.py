@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 Json = JsonValue
 Instant = AwareDatetime
@@ -139,18 +147,43 @@ class Risk(StrEnum):
     HIGH = "high"
 
 
-ENDED_POD = "/pods/"
-"""A change whose path is this and a pod's name deletes that pod, which has ended, of the target."""
+class ObjectReference(Noun):
+    """One object of the target's cluster, beside the target, that an action changes too."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    """Empty for a cluster-scoped object."""
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        place = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {place}"
 
 
 class Change(Noun):
     """One field that the action will change: what it is now and what it will be."""
 
+    of: ObjectReference | None = None
+    """The object; None: the target itself."""
     path: str
-    """JSON pointer (RFC 6901) into the target object; `` (whole object) when it is deleted;
-    see `ENDED_POD` for an ended pod of it."""
+    """JSON pointer (RFC 6901) into the object; `` (whole object) when it is deleted."""
     present: Json
     intended: Json
+
+    @property
+    def place(self) -> str:
+        """Name the field for people; two changes of one plan never have the same."""
+        if self.of is None:
+            return self.path or "the object"
+        return f"{self.of} {self.path}".rstrip()
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Leave `of` out where it is the target: plans keep the bytes that they always had."""
+        plain: dict[str, Json] = given(self)
+        return plain if self.of else {k: v for k, v in plain.items() if k != "of"}
 
 
 class Check(Noun):

@@ -21,7 +21,7 @@ class FieldOwner(Rule):
         if owner is None:
             return ALLOWED
         patch = "; ".join(
-            f"{change.path or '/'} from {change.present} to {change.intended}"
+            f"{change.place} from {change.present} to {change.intended}"
             for change in request.proposal.changes
         )
         return Denied(

@@ -15,6 +15,8 @@ from tiphys.sandbox.scheduler import choose
 from tiphys.sandbox.store import Store, timestamp
 
 WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
+KUBELET = "sandbox.tiphys.io/kubelet"
+"""An annotation of nodes: `none` where there is no kubelet to run or to correct its pods."""
 """Pods with it are run by the Argo simulation, as real processes."""
 _ENDING = {PodState.CRASH, PodState.EVICTED, PodState.OOM, PodState.SUCCEEDED}
 _LOW = "The node was low on resource: ephemeral-storage."
@@ -51,6 +53,8 @@ class Kubelets:
         """Bring a pod one step further; gives the seconds after which to look again."""
         meta = pod["metadata"]
         if WORKFLOW_LABEL in (meta.get("labels") or {}):
+            return None
+        if self._is_bare(pod["spec"].get("nodeName", "")):
             return None
         behaviour = self._behaviours.of(pod)
         life = self._lives.get(meta["uid"])
@@ -95,6 +99,11 @@ class Kubelets:
         if life.stage is not Stage.ENDED:
             for container in pod["spec"]["containers"]:
                 record(self._store, pod, "Killing", f"Stopping container {container['name']}")
+
+    def _is_bare(self, node: str) -> bool:
+        """Whether it is a node without a kubelet, and says so: nothing happens there."""
+        found = self._store.find("Node", "", node) if node else None
+        return bool(found) and (found["metadata"].get("annotations") or {}).get(KUBELET) == "none"
 
     # --- binding --------------------------------------------------------------------------------
 

@@ -24,7 +24,12 @@ from tiphys.sandbox.scenario import Scenario
 from tiphys.sandbox.world import World
 from tiphys.service.child import dying_with_us
 from tiphys.service.errors import TiphysError
-from tiphys.workflow_templates.render import RenderSettings, manifests, role_bindings
+from tiphys.workflow_templates.render import (
+    RenderSettings,
+    cluster_role_bindings,
+    manifests,
+    role_bindings,
+)
 from tiphys.workflow_templates.signature import load_or_create_key, public_hex
 
 READY_SECONDS = 60.0
@@ -97,6 +102,8 @@ class Rehearsal:
             verify_share=0.03,
         )
         self.world.install(manifests(settings))
+        for nodes in (False, True):
+            self.world.install(cluster_role_bindings(settings, nodes=nodes))
         for namespace in self.world.opted_in:
             self.world.install(role_bindings(settings, namespace))
 

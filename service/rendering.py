@@ -7,6 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from tiphys.policies.model import Change
 from tiphys.service.telling import plain, sentence
 
 STATE_STYLE = {
@@ -115,7 +116,7 @@ def _proposal(decision: dict[str, Any]) -> list[str]:
         f"undo: {plain(decision['undo'])}",
     ]
     for change in decision["changes"][:20]:
-        where = change["path"] or "the object"
+        where = Change.model_validate(change).place
         values = f"{plain(change['present'], 120)} → {plain(change['intended'], 120)}"
         lines.append(f"  {where}: {values}")
     return lines

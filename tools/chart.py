@@ -16,7 +16,7 @@ import yaml
 from tiphys.workflow_templates.boundary import BoundarySettings, boundary
 from tiphys.workflow_templates.catalogue import every
 from tiphys.workflow_templates.identities import access
-from tiphys.workflow_templates.render import RenderSettings, manifests
+from tiphys.workflow_templates.render import RenderSettings, cluster_role_bindings, manifests
 
 FILES = Path(__file__).resolve().parent.parent / "helm" / "tiphys" / "files"
 TEMPLATES = "templates"
@@ -30,6 +30,7 @@ SETTINGS = RenderSettings.model_construct(
     public_key="@@PUBLIC_KEY@@",
     namespace="@@ACTIONS_NAMESPACE@@",
     catalogue_namespace="@@SYSTEM_NAMESPACE@@",
+    name_prefix="@@RELEASE@@",
     prometheus_url="@@PROMETHEUS_URL@@",
     image_pull_policy="@@PULL_POLICY@@",
     priority_class="@@PRIORITY_CLASS@@",
@@ -64,10 +65,16 @@ def files() -> Mapping[str, str]:
     found: dict[str, list[Manifest]] = {
         "access.yaml": opted_in,
         "boundary.yaml": [_ours(one) for one in boundary(BOUNDARY)],
+        "cluster-access.yaml": _wide(nodes=False),
+        "node-access.yaml": _wide(nodes=True),
     }
     for one in own:
         found.setdefault(_file(one), []).append(one)
     return {name: _text(objects) for name, objects in found.items()}
+
+
+def _wide(*, nodes: bool) -> list[Manifest]:
+    return [_ours(one) for one in cluster_role_bindings(SETTINGS, nodes=nodes)]
 
 
 def _file(manifest: Manifest) -> str:

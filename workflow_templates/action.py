@@ -40,13 +40,23 @@ class StepName(StrEnum):
     ROLLBACK = "rollback"
 
 
+class Scope(StrEnum):
+    """Where something is read or written."""
+
+    NAMESPACE = "namespace"
+    """In the target's namespace."""
+    CLUSTER = "cluster"
+    """Outside any namespace, or in all of them."""
+
+
 @dataclass(frozen=True)
 class Right:
-    """One rule of the action's Role in the target's namespace."""
+    """One rule of the action's Role in the target's namespace, or of its ClusterRole."""
 
     api_group: str
     resource: str
     verbs: tuple[str, ...]
+    scope: Scope = Scope.NAMESPACE
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,15 @@ class Guard:
 
 @dataclass(frozen=True)
 class Related:
-    """A kind of object in the target's namespace that planning or the steps must read."""
+    """A kind of object that planning or the steps must read."""
 
     api_version: str
     kind: str
+    scope: Scope = Scope.NAMESPACE
+
+    def place(self, namespace: str) -> str:
+        """Give the namespace to list it in, for a target in this one; empty: everywhere."""
+        return namespace if self.scope is Scope.NAMESPACE else ""
 
 
 @dataclass(frozen=True)
@@ -174,6 +189,8 @@ class Action(ABC):
     """CEL expressions that the guards name."""
     guards: ClassVar[tuple[Guard, ...]]
     """What may change in each resource that `rights` let the action write."""
+    works_on_nodes: ClassVar[bool] = False
+    """Its rights of scope CLUSTER are given only where node actions are switched on."""
     reversible: ClassVar[bool]
     undo: ClassVar[str]
     """One sentence: how it is undone, or why nothing needs to be."""
@@ -193,7 +210,8 @@ class Action(ABC):
     ) -> tuple[Change, ...]:
         """Give every field that will change, from the live target and the objects of `reads`.
 
-        `related` maps a kind to its objects in the target's namespace. Raises `NotApplicableError`.
+        `related` maps a kind to its objects, each where its scope says. Raises
+        `NotApplicableError`.
         """
 
     @abstractmethod

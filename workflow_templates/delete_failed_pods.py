@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tiphys.policies.model import ENDED_POD, Change, Object, Risk
+from tiphys.policies.model import Change, Object, ObjectReference, Risk
 from tiphys.workflow_templates import mark, verification
 from tiphys.workflow_templates.action import (
     Action,
@@ -68,8 +68,9 @@ class DeleteFailedPods(Action):
             raise NotApplicableError(f"{why}, so something goes on ending them")
         return tuple(
             Change(
-                path=f"{ENDED_POD}{at(pod, '/metadata/name')}",
-                present={"uid": at(pod, "/metadata/uid"), "reason": reason_of(pod)},
+                of=_reference(pod),
+                path="",
+                present={"reason": reason_of(pod)},
                 intended=None,
             )
             for pod in found
@@ -127,8 +128,13 @@ class DeleteFailedPods(Action):
 
 def _planned(run: Run) -> Sequence[tuple[str, str]]:
     """Give the planned pods' names and uids."""
-    changes = run.plan.changes
-    return [(c.path.removeprefix(ENDED_POD), str(at(c.present, "/uid"))) for c in changes]
+    return [(change.of.name, change.of.uid) for change in run.plan.changes if change.of]
+
+
+def _reference(pod: Object) -> ObjectReference:
+    name, uid = name_and_uid(pod)
+    space = str(at(pod, "/metadata/namespace"))
+    return ObjectReference(api_version="v1", kind="Pod", namespace=space, name=name, uid=uid)
 
 
 def _deployment(run: Run) -> Object:

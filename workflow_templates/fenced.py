@@ -227,13 +227,10 @@ def deviation(plan: Plan, plan_now: Callable[[], Sequence[Change]]) -> str | Non
         return str(error)
     if equal([c.model_dump() for c in now], [c.model_dump() for c in plan.changes]):
         return None
-    old = {c.path: c for c in plan.changes}
-    moved = [c.path for c in now if c != old.get(c.path)] or sorted(old.keys() - {*_paths(now)})
+    old = {c.place: c for c in plan.changes}
+    places = [c.place for c in now]
+    moved = [c.place for c in now if c != old.get(c.place)] or sorted(old.keys() - {*places})
     return f"the target is not as planned: {', '.join(moved[:5]) or 'the changes differ'}"
-
-
-def _paths(changes: Sequence[Change]) -> Sequence[str]:
-    return [change.path for change in changes]
 
 
 def _names(values: Values) -> str:

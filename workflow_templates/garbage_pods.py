@@ -11,7 +11,7 @@ from tiphys.policies.model import Object
 from tiphys.workflow_templates.pointers import at
 from tiphys.workflow_templates.workloads import controller_of
 
-MOST = 50
+MOST = 40
 """Pods of one plan; more than that is no leftover but something that goes on."""
 REASONS = ("Evicted", "NodeAffinity", "NodeShutdown", "Shutdown", "Terminated")
 """Values of `status.reason`, beside those that begin with `OUT_OF`; `Terminated` is how a node

@@ -1,13 +1,13 @@
 """Who an action is in the cluster, and exactly what that identity may do.
 
-Invariant: Roles, never ClusterRoles, and no verb that the action does not declare; what an action
-may write stands in its module alone.
+Invariant: no verb that the action does not declare, and a ClusterRole only for what has no
+namespace or must be seen in all; what an action may write stands in its module alone.
 """
 
 from collections.abc import Sequence
 
 from tiphys.policies.model import Json
-from tiphys.workflow_templates.action import Action, Right
+from tiphys.workflow_templates.action import Action, Right, Scope
 
 ACTION_LABEL = "tiphys.io/action"
 _RBAC = "rbac.authorization.k8s.io"
@@ -38,7 +38,15 @@ def identities(action: Action, namespace: str) -> list[Manifest]:
 def access(action: Action, namespace: str, account_namespace: str) -> list[Manifest]:
     """Give the action's rights in a namespace that opted in."""
     place = namespace, f"tiphys-{account_name(action)}"
-    return _granted(action, place, account_namespace, (*action.rights, _EVENTS))
+    own = [right for right in action.rights if right.scope is Scope.NAMESPACE]
+    return _granted(action, place, account_namespace, (*own, _EVENTS))
+
+
+def cluster_access(action: Action, account_namespace: str, prefix: str) -> list[Manifest]:
+    """Give the action's rights outside namespaces; nothing for most. Names begin with `prefix`."""
+    wide = [right for right in action.rights if right.scope is Scope.CLUSTER]
+    place = "", f"{prefix}-{account_name(action)}"
+    return _granted(action, place, account_namespace, wide) if wide else []
 
 
 def _granted(
@@ -48,18 +56,19 @@ def _granted(
         {"apiGroups": [r.api_group], "resources": [r.resource], "verbs": [*r.verbs]} for r in rights
     ]
     version, (namespace, name) = f"{_RBAC}/v1", place
+    wide = "" if namespace else "Cluster"
     return [
         {
             "apiVersion": version,
-            "kind": "Role",
+            "kind": f"{wide}Role",
             "metadata": _metadata(action, name, namespace),
             "rules": rules,
         },
         {
             "apiVersion": version,
-            "kind": "RoleBinding",
+            "kind": f"{wide}RoleBinding",
             "metadata": _metadata(action, name, namespace),
-            "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": name},
+            "roleRef": {"apiGroup": _RBAC, "kind": f"{wide}Role", "name": name},
             "subjects": [
                 {
                     "kind": "ServiceAccount",
@@ -72,4 +81,5 @@ def _granted(
 
 
 def _metadata(action: Action, name: str, namespace: str) -> Manifest:
-    return {"name": name, "namespace": namespace, "labels": {ACTION_LABEL: action.name}}
+    place: Manifest = {"namespace": namespace} if namespace else {}
+    return {"name": name, **place, "labels": {ACTION_LABEL: action.name}}

@@ -16,7 +16,13 @@ from tiphys.policies.model import Json
 from tiphys.workflow_templates.action import EXIT_CODES, Action, Result, StepName
 from tiphys.workflow_templates.catalogue import every, template_name
 from tiphys.workflow_templates.fenced import LONGEST_HOLD
-from tiphys.workflow_templates.identities import ACTION_LABEL, access, account_name, identities
+from tiphys.workflow_templates.identities import (
+    ACTION_LABEL,
+    access,
+    account_name,
+    cluster_access,
+    identities,
+)
 from tiphys.workflow_templates.verification import LONGEST_WATCH
 
 PARAMETERS = ("plan", "notAfter", "signature", "target")
@@ -45,6 +51,8 @@ class RenderSettings(BaseModel):
     """Where Workflows run."""
     catalogue_namespace: str = "tiphys-system"
     """Where admission finds the catalogue."""
+    name_prefix: str = "tiphys"
+    """The first part of the names of what is cluster-wide."""
     prometheus_url: str = ""
     """Empty: verify asks the workload alone."""
     image_pull_policy: str = "IfNotPresent"
@@ -78,6 +86,16 @@ def manifests(settings: RenderSettings) -> list[dict[str, Json]]:
 def role_bindings(settings: RenderSettings, namespace: str) -> list[dict[str, Json]]:
     """Give the Roles and RoleBindings that let the actions work in a namespace that opted in."""
     return [one for action in every() for one in access(action, namespace, settings.namespace)]
+
+
+def cluster_role_bindings(settings: RenderSettings, *, nodes: bool) -> list[dict[str, Json]]:
+    """Give what lets the actions work outside namespaces: those on nodes, or all the others."""
+    return [
+        one
+        for action in every()
+        if action.works_on_nodes is nodes
+        for one in cluster_access(action, settings.namespace, settings.name_prefix)
+    ]
 
 
 def catalogue_entries() -> dict[str, str]:

@@ -11,12 +11,13 @@ from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tiphys.policies.model import ENDED_POD, Outcome, Plan
+from tiphys.policies.model import Change, Outcome, Plan
+from tiphys.service.conform.lesser import lesser_account
 from tiphys.service.conform.runs import HOPELESS, Flown, fly, publish_all
 from tiphys.service.conform.snapshot import Key, Snapshot, changed, take
 from tiphys.service.conform.steps import Said, Steps
 from tiphys.service.conform.trial import Disturb, Stage, Trial
-from tiphys.service.conform.wire import Json, place
+from tiphys.service.conform.wire import Json
 from tiphys.service.errors import TiphysError
 from tiphys.service.outcomes import outcome
 from tiphys.workflow_templates.action import Result, Right, StepName
@@ -24,7 +25,6 @@ from tiphys.workflow_templates.catalogue import find
 
 PRECHECK, ACT, VERIFY, ROLLBACK = StepName
 _REFUSED = "refused before anything was done"
-_ROLE = ("rbac.authorization.k8s.io/v1", "Role")
 
 
 class NotProvenError(TiphysError):
@@ -218,11 +218,8 @@ def _meddled(stage: Stage, trial: Trial) -> None:
 def _without(stage: Stage, trial: Trial, *, right: Right, verb: str) -> None:
     """Lose one verb before anything: no step may do half of its work, or say that all is well."""
     _, plan, before = _planned(stage, trial)
-    path = place(*_ROLE, stage.namespace, f"tiphys-act-{trial.action}")
-    role = stage.wire.get(path)
-    kept = [_less(rule, right, verb) for rule in role["rules"]]
-    stage.wire.patch(path, {"rules": [rule for rule in kept if rule["verbs"]]})
-    steps = Steps(stage.world, plan, share=HOPELESS)
+    account = lesser_account(stage, find(trial.action), right, verb)
+    steps = Steps(stage.world, plan, account=account.name, share=HOPELESS)
     said = [steps.run(PRECHECK), steps.run(ACT)]
     clean = {Result.AS_PLANNED, Result.REFUSED, Result.CRASHED, Result.ACTED}
     _hold({one.result for one in said} <= clean, "; ".join(map(_words, said)))
@@ -233,7 +230,7 @@ def _without(stage: Stage, trial: Trial, *, right: Right, verb: str) -> None:
     if acted:
         verified = steps.run(VERIFY)
         _hold(verified.result is not Result.CRASHED or not _stumbled(verified), _words(verified))
-    stage.wire.patch(path, {"rules": role["rules"]})
+    account.give_back()
     back = steps.run(ROLLBACK)
     wanted = _PUT_BACK if acted else {*_PUT_BACK, Result.NOTHING_CHANGED}
     _hold(back.result in wanted, f"with the right given back, rollback: {_words(back)}")
@@ -243,11 +240,6 @@ def _without(stage: Stage, trial: Trial, *, right: Right, verb: str) -> None:
 
 def _stumbled(said: Said) -> bool:
     return re.search(r"\w+Error at \S+:\d+", said.message) is not None
-
-
-def _less(rule: Json, right: Right, verb: str) -> Json:
-    ours = rule["apiGroups"] == [right.api_group] and rule["resources"] == [right.resource]
-    return {**rule, "verbs": [v for v in rule["verbs"] if not (ours and v == verb)]}
 
 
 # --- looking --------------------------------------------------------------------------------------
@@ -303,27 +295,21 @@ def _same(before: Snapshot, after: Snapshot, *, children: bool = False) -> None:
 def _exactly(plan: Plan, target: Json, before: Snapshot, after: Snapshot) -> None:
     """Hold that what the plan declares has changed, and nothing else."""
     key = (str(target["kind"]), plan.target.name)
-    declared = {change.path for change in plan.changes}
     moved = dict(changed(before, after))
-    ends = _ends_of(plan, key)
-    if ends:
-        kinds = {kind for kind, _ in ends}
-        went = {k for k in before.objects.keys() - after.objects.keys() if k[0] in kinds}
-        _hold(went == ends, f"went: {_listed(went)}; declared: {_listed(ends)}")
-        moved = {k: v for k, v in moved.items() if k not in ends}
-    else:
-        found = set(moved.pop(key, ()))
+    ends = {_key(one, key) for one in plan.changes if not one.path}
+    kinds = {kind for kind, _ in ends}
+    went = {k for k in before.objects.keys() - after.objects.keys() if k[0] in kinds}
+    _hold(went == ends, f"went: {_listed(went)}; declared: {_listed(ends)}")
+    moved = {k: v for k, v in moved.items() if k not in ends}
+    for thing in {_key(one, key) for one in plan.changes if one.path}:
+        declared = {one.path for one in plan.changes if one.path and _key(one, key) == thing}
+        found = set(moved.pop(thing, ()))
         _hold(found == declared, f"changed {sorted(found)}, declared {sorted(declared)}")
     _hold(not moved, f"changed beside it: {_told(moved)}")
 
 
-def _ends_of(plan: Plan, key: Key) -> set[Key]:
-    """Give the objects whose end a plan declares."""
-    paths = {change.path for change in plan.changes}
-    if paths == {""}:
-        return {key}
-    named = {path.removeprefix(ENDED_POD) for path in paths if path.startswith(ENDED_POD)}
-    return {("Pod", name) for name in named}
+def _key(change: Change, target: Key) -> Key:
+    return (change.of.kind, change.of.name) if change.of else target
 
 
 def _listed(keys: set[Key]) -> str:

@@ -16,7 +16,12 @@ from tiphys.service.conform.worlds import World
 from tiphys.service.outcomes import RunView, view
 from tiphys.workflow_templates.action import Result, StepName
 from tiphys.workflow_templates.catalogue import find, template_name
-from tiphys.workflow_templates.render import RenderSettings, manifests, role_bindings
+from tiphys.workflow_templates.render import (
+    RenderSettings,
+    cluster_role_bindings,
+    manifests,
+    role_bindings,
+)
 from tiphys.workflow_templates.signature import public_hex, sign
 
 HOPELESS = 0.01
@@ -42,6 +47,8 @@ def shop(world: World) -> str:
     """Make a namespace that opted in, where the actions may work."""
     space = world.namespace()
     world.install(*role_bindings(settings(world), space))
+    for nodes in (False, True):
+        world.install(*cluster_role_bindings(settings(world), nodes=nodes))
     return space
 
 
@@ -52,10 +59,10 @@ def plan_on(world: World, target: Json, action_name: str, attempt: int = 1, **ch
     """
     check = Check(hold_seconds=chosen.pop("hold", 1), query=chosen.pop("query", ""))
     action, meta = find(action_name), target["metadata"]
-    space = meta["namespace"]
+    space = meta.get("namespace", "")
     related: dict[str, list[Json]] = {}
     for kind in action.reads:
-        found = world.wire.find(place(kind.api_version, kind.kind, space)) or _NONE
+        found = world.wire.find(place(kind.api_version, kind.kind, kind.place(space))) or _NONE
         named = {"apiVersion": kind.api_version, "kind": kind.kind}
         related[kind.kind] = [{**named, **item} for item in found["items"]]
     typed = action.parameters.model_validate(chosen)

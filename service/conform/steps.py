@@ -55,6 +55,8 @@ class Steps:
     """Until `notAfter`; less than 0: it has passed."""
     share: float = 1.0
     """Of verify's deadline."""
+    account: str = ""
+    """Whose ServiceAccount runs them; empty: the action's."""
     key: Ed25519PrivateKey | None = None
     """Whose signature; None: the launcher's."""
     folder: Path = field(init=False)
@@ -63,7 +65,7 @@ class Steps:
         folder = self.world.folder / f"step-{secrets.token_hex(6)}"
         folder.mkdir(mode=0o700)
         object.__setattr__(self, "folder", folder)
-        account = account_name(find(self.plan.action))
+        account = self.account or account_name(find(self.plan.action))
         (folder / "token").write_text(self.world.token(self.world.actions, account))
         if ca := self.world.wire.ca_file:
             (folder / "ca.crt").write_bytes(Path(ca).read_bytes())

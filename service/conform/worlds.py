@@ -49,6 +49,8 @@ class World(ABC):
     """Seconds that a run must stay well, where it is to be disturbed meanwhile."""
     real: bool = False
     spaces: list[str] = field(default_factory=list[str])
+    swept: list[str] = field(default_factory=list[str])
+    """Paths of what was made outside the tests' own namespaces; gone with the world."""
     published: set[str] = field(default_factory=set[str])
     """Which variants of the catalogue's templates are there."""
     lock: threading.Lock = field(default_factory=threading.Lock)

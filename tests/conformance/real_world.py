@@ -122,6 +122,8 @@ class RealWorld(World):
         self.until(f"{count} controllers are ready", self._pods, lambda now: len(now) == count)
 
     def close(self) -> None:
-        """Delete every namespace, without waiting."""
+        """Delete every namespace, and what is outside of them, without waiting."""
+        for path in self.swept:
+            self.wire.delete(path, force=True)
         for name in self.spaces:
             self.wire.delete(place("v1", "Namespace", "", name))

@@ -7,6 +7,7 @@ from runs_made import Flown, fly
 
 from tiphys.policies.model import Outcome
 from tiphys.service.conform.flights import Flight
+from tiphys.service.conform.nodes import evicted
 from tiphys.service.conform.runs import HOPELESS, plan_on, publish_all, shop
 from tiphys.service.conform.wire import Json, place, place_of
 from tiphys.service.conform.workloads import (
@@ -35,30 +36,12 @@ def names(world: World, space: str) -> set[str]:
     return {pod["metadata"]["name"] for pod in pods_of(world, space)}
 
 
-def evict(world: World, pod: Json) -> None:
-    """End a pod as its kubelet does, which then never starts it again."""
-    path = f"{place(*POD, pod['metadata']['namespace'])}/{pod['metadata']['name']}/status"
-    ready = [{"type": "Ready", "status": "False"}]
-    status = {"phase": "Failed", "reason": "Evicted", "message": "low", "conditions": ready}
-    world.wire.patch(path, {"status": status})
-
-
-def evicted(world: World, count: int = 2) -> tuple[Json, set[str]]:
+def with_evicted(world: World, count: int = 2) -> tuple[Json, set[str]]:
     """Make a Deployment that has replaced its evicted pods; give it and their names."""
     space = shop(world)
     made = world.wire.create(deployment(space, template("cart", container(world)), count))
     settled(world, place_of(made))
-    gone = pods_of(world, space)
-    for pod in gone:
-        evict(world, pod)
-    world.until("they are replaced", lambda: len(names(world, space)) >= 2 * count)
-
-    def ready() -> int:
-        alive = [p for p in pods_of(world, space) if p["status"]["phase"] == "Running"]
-        told = [c for p in alive for c in p["status"]["conditions"] if c["type"] == "Ready"]
-        return sum(c["status"] == "True" for c in told)
-
-    world.until("the others are ready", ready, lambda number: number == count)
+    gone = evicted(world, space, count)
     return settled(world, place_of(made)), {pod["metadata"]["name"] for pod in gone}
 
 
@@ -74,7 +57,7 @@ def space_of(flown: Flown) -> str:
 
 
 def test_evicted_pods_go_and_the_others_stay(world: World) -> None:
-    target, gone = evicted(world)
+    target, gone = with_evicted(world)
     space = target["metadata"]["namespace"]
     kept = names(world, space) - gone
     flown = fly(world, plan_on(world, target, PODS))
@@ -94,7 +77,7 @@ def test_evicted_pods_go_and_the_others_stay(world: World) -> None:
 
 
 def test_a_deletion_started_again_deletes_nothing_more(world: World) -> None:
-    target, gone = evicted(world)
+    target, gone = with_evicted(world)
     space = target["metadata"]["namespace"]
     flown = fly(world, plan_on(world, target, PODS, hold=world.hold))
     world.until("they are gone", lambda: not names(world, space) & gone)
@@ -106,7 +89,7 @@ def test_a_deletion_started_again_deletes_nothing_more(world: World) -> None:
 
 
 def test_pods_that_are_gone_already_are_refused(world: World) -> None:
-    target, gone = evicted(world)
+    target, gone = with_evicted(world)
     plan = plan_on(world, target, PODS)
     for name in gone:
         world.wire.delete(f"{place(*POD, target['metadata']['namespace'])}/{name}")
@@ -117,7 +100,7 @@ def test_pods_that_are_gone_already_are_refused(world: World) -> None:
 
 
 def test_a_deletion_that_does_not_help_has_nothing_to_put_back(world: World) -> None:
-    target, gone = evicted(world)
+    target, gone = with_evicted(world)
     space = target["metadata"]["namespace"]
     hopeless = publish_all(world, variant="-hopeless", share=HOPELESS)
     flown = fly(world, plan_on(world, target, PODS, hold=world.hold * 3), hopeless)

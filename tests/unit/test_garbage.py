@@ -13,7 +13,7 @@ from tiphys.agents.playbooks import Playbooks
 from tiphys.agents.ports import Answer, Case, Findings
 from tiphys.agents.resolver import Link
 from tiphys.agents.target_facts import Sight, ended_pods, field_owner, long_job
-from tiphys.policies.model import Alert, Change, Json, Target
+from tiphys.policies.model import Alert, Change, Json, ObjectReference, Target
 from tiphys.workflow_templates.action import Action, NotApplicableError
 from tiphys.workflow_templates.catalogue import find
 from tiphys.workflow_templates.garbage_pods import REASONS, garbage_of, reason_of
@@ -312,7 +312,9 @@ async def test_a_failed_pod_that_no_node_ended_is_a_record(alert: str) -> None:
 TARGET = Target(
     cluster="c", api_version="apps/v1", kind="Deployment", namespace="n", name="x", uid="u"
 )
-GONE = [Change(path="/pods/a", present={"uid": "u-a"}, intended=None)]
+PLACE = {"api_version": "v1", "kind": "Pod", "namespace": "n", "name": "cart-1"}
+POD = ObjectReference(**PLACE, uid="u-cart-1")
+GONE = [Change(of=POD, path="", present={"reason": "Evicted"}, intended=None)]
 
 
 def sight(**more: Any) -> Sight:
@@ -325,8 +327,12 @@ def test_no_process_ends_and_nobody_s_field_changes() -> None:
     limits = {"resources": {"limits": {"nvidia.com/gpu": "8"}}}
     trainer = {**pod(), "spec": {"containers": [limits]}}
     seen = sight(pods=[trainer])
-    assert ended_pods(seen, GONE) == ()
+    assert ended_pods(seen, GONE) == []
     assert long_job(seen, GONE) is None
+    running = {**trainer, "status": {"phase": "Running"}}
+    assert ended_pods(sight(pods=[running]), GONE) == [running]
+    another = GONE[0].model_copy(update={"of": POD.model_copy(update={"uid": "u-other"})})
+    assert ended_pods(sight(pods=[running]), [another]) == []
     tracked = {"metadata": {"annotations": {"argocd.argoproj.io/tracking-id": "app:1"}}}
     assert field_owner(tracked, [], GONE) is None
     assert field_owner(tracked, [], [Change(path="/spec/x", present=1, intended=2)]) is not None
