@@ -217,8 +217,8 @@ def _meddled(stage: Stage, trial: Trial) -> None:
 
 def _without(stage: Stage, trial: Trial, *, right: Right, verb: str) -> None:
     """Lose one verb before anything: no step may do half of its work, or say that all is well."""
-    _, plan, before = _planned(stage, trial)
     account = lesser_account(stage, find(trial.action), right, verb)
+    _, plan, before = _planned(stage, trial)
     steps = Steps(stage.world, plan, account=account.name, share=HOPELESS)
     said = [steps.run(PRECHECK), steps.run(ACT)]
     clean = {Result.AS_PLANNED, Result.REFUSED, Result.CRASHED, Result.ACTED}
