@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tiphys.service.conform.runs import settings
+from tiphys.service.conform.snapshot import PROP
 from tiphys.service.conform.trial import Stage
 from tiphys.service.conform.wire import Json, Wire, place_of
 from tiphys.workflow_templates.action import Action, Right
@@ -36,7 +37,8 @@ def lesser_account(stage: Stage, action: Action, right: Right, verb: str) -> Les
         *access(action, stage.namespace, world.actions),
         *cluster_access(action, world.actions, settings(world).name_prefix),
     ):
-        own: Json = {**given, "metadata": {**_dict(given["metadata"]), "name": name}}
+        place = {k: v for k, v in _dict(given["metadata"]).items() if k == "namespace"}
+        own: Json = {**given, "metadata": {**place, "name": name, "labels": {PROP: "lesser"}}}
         if "rules" in own:
             whole[place_of(own)] = own
             kept = [_less(rule, right, verb) for rule in own["rules"]]

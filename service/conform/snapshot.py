@@ -16,6 +16,8 @@ _OWN = {("", "Event"), ("events.k8s.io", "Event"), ("discovery.k8s.io", "Endpoin
 _META = ("resourceVersion", "generation", "managedFields", "creationTimestamp", "selfLink")
 _NOTES = ("deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation")
 _CLUSTER_MADE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
+PROP = "tiphys.io/conform-prop"
+"""A label of what the kit itself puts up and changes."""
 Key = tuple[str, str]
 """Kind and name."""
 
@@ -40,7 +42,8 @@ def take(wire: Wire, namespace: str) -> Snapshot:
         root = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
         for one in wire.items(f"{root}/namespaces/{namespace}/{plural}"):
             name = one["metadata"]["name"]
-            if (kind, name) not in _CLUSTER_MADE:
+            props = one["metadata"].get("labels") or {}
+            if (kind, name) not in _CLUSTER_MADE and PROP not in props:
                 found[kind, name] = _canonical({"kind": kind, **one})
     return Snapshot(found)
 
