@@ -23,6 +23,11 @@ MAX_OBJECTS: Final = 10_000
 MAX_BYTES: Final = 64 << 20
 """Bytes of one answer."""
 LOG_BYTES: Final = 64 << 10
+UNKNOWN_SECONDS: Final = 15.0
+"""How long an API server may not know our token before that counts as no answer. A pod that is
+being deleted has lost its token, and goes on for some seconds: what it concluded from that would be
+written down in the place of what its successor sees."""
+_AGAIN: Final = 1.0
 _PLURALS: Final[Mapping[tuple[str, str], tuple[str, bool]]] = {
     ("v1", "ConfigMap"): ("configmaps", True),
     ("v1", "Event"): ("events", True),
@@ -49,8 +54,9 @@ _PLURALS: Final[Mapping[tuple[str, str], tuple[str, bool]]] = {
 class KubernetesReader:
     """Reads through one client, which its owner closes."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: client.ApiClient, unknown_seconds: float = UNKNOWN_SECONDS) -> None:
         self._api = api
+        self._unknown_seconds = unknown_seconds
         self._found: dict[tuple[str, str], tuple[str, bool] | None] = {}
 
     async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:
@@ -133,21 +139,28 @@ class KubernetesReader:
         self, path: str, most: int = MAX_BYTES, absent: Sequence[int] = (404,)
     ) -> tuple[int, bytes]:
         """GET a path; gives the status, 200 or one of `absent`, and the body's first bytes."""
+        until = asyncio.get_running_loop().time() + self._unknown_seconds
+        while True:
+            status, body = await self._ask(path, most)
+            if status == 200 or status in absent:
+                return status, body
+            if status != 401 or asyncio.get_running_loop().time() >= until:
+                said = f"Kubernetes answered {status} to GET {path[:200]}: {_said(body)}"
+                raise UnansweredError(said)
+            await asyncio.sleep(_AGAIN)
+
+    async def _ask(self, path: str, most: int) -> tuple[int, bytes]:
         try:
             async with asyncio.timeout(TIMEOUT):
                 request = await self._api.param_serialize(
                     "GET", path, header_params={"Accept": "*/*"}, auth_settings=["BearerToken"]
                 )
                 answer = await self._api.call_api(*request, _request_timeout=TIMEOUT)
-                body = await _bounded(answer.response, most)
-                status = int(answer.status)
+                return int(answer.status), await _bounded(answer.response, most)
         except ApiException as error:
             raise UnansweredError(explain(error)) from error
         except UNREACHABLE as error:
             raise UnansweredError(explain(error)) from error
-        if status == 200 or status in absent:
-            return status, body
-        raise UnansweredError(f"Kubernetes answered {status} to GET {path[:200]}: {_said(body)}")
 
 
 async def _bounded(response: Any, most: int) -> bytes:

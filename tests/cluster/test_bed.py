@@ -175,6 +175,11 @@ ip link set lo up
 """
 
 
+def _elsewhere() -> dict[str, str]:
+    """Give our environment but for the name of a cluster that is not this one."""
+    return {k: v for k, v in os.environ.items() if k != "TIPHYS_TEST_KUBECONFIG"}
+
+
 def isolated(folder: Path, script: str) -> subprocess.Popen[str]:
     """Run a script with network, mounts and processes of its own, and the real cache's binaries."""
     folder.mkdir(exist_ok=True)
@@ -183,7 +188,7 @@ def isolated(folder: Path, script: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*ISOLATED, "bash", "-euc", OWN_FOLDERS + script],
         cwd=CHECKOUT,
-        env={**os.environ, "TIPHYS_CLUSTER_CACHE": str(folder), "PYTHON": sys.executable},
+        env={**_elsewhere(), "TIPHYS_CLUSTER_CACHE": str(folder), "PYTHON": sys.executable},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -123,12 +123,12 @@ async def test_a_slow_prometheus_is_not_waited_for_and_does_not_block_the_loop()
 
 
 @asynccontextmanager
-async def kubernetes(answer: Answer) -> AsyncIterator[KubernetesReader]:
+async def kubernetes(answer: Answer, unknown_seconds: float = 9) -> AsyncIterator[KubernetesReader]:
     async with server(answer) as url:
         configuration = client.Configuration(host=url)
         api = client.ApiClient(configuration=configuration)
         try:
-            yield KubernetesReader(api)
+            yield KubernetesReader(api, unknown_seconds)
         finally:
             await api.close()
 
@@ -174,6 +174,26 @@ async def test_a_kind_that_is_not_served_has_no_objects_and_is_looked_up_once() 
 async def test_a_refusal_or_nonsense_is_unanswered_not_absent(status: int, body: Any) -> None:
     async with kubernetes(lambda *_: (status, body)) as reader:
         with pytest.raises(UnansweredError, match="Kubernetes"):
+            await reader.get("v1", "Pod", "n", "p")
+
+
+async def test_a_token_that_is_not_known_for_a_moment_is_no_answer_yet() -> None:
+    """A pod that is being deleted must not conclude anything from its token's end."""
+    asked: list[str] = []
+
+    def answer(path: str, query: dict[str, str]) -> tuple[int, Any]:
+        del query
+        asked.append(path)
+        return (200, {"kind": "Pod"}) if len(asked) == 3 else (401, {"message": "Unauthorized"})
+
+    async with kubernetes(answer) as reader:
+        assert await reader.get("v1", "Pod", "n", "p") == {"kind": "Pod"}
+    assert len(asked) == 3
+
+
+async def test_a_token_that_stays_unknown_is_unanswered() -> None:
+    async with kubernetes(lambda *_: (401, {"message": "Unauthorized"}), 0.1) as reader:
+        with pytest.raises(UnansweredError, match="401"):
             await reader.get("v1", "Pod", "n", "p")
 
 
