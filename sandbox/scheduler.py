@@ -56,9 +56,8 @@ def _refusal(node: Obj, pod: Obj, here: list[Obj]) -> str:
     conditions = node.get("status", {}).get("conditions") or []
     if any(c["type"] == "Ready" and c["status"] != "True" for c in conditions):
         return "node(s) had untolerated taint(s)"
-    for taint in spec.get("taints") or []:
-        if taint["effect"] != "PreferNoSchedule" and not _tolerated(pod, taint):
-            return "node(s) had untolerated taint(s)"
+    if repels(node, pod["spec"]):
+        return "node(s) had untolerated taint(s)"
     if not (pod["spec"].get("nodeSelector") or {}).items() <= labels.items():
         return "node(s) didn't match Pod's node affinity/selector"
     room = node.get("status", {}).get("allocatable") or {}
@@ -70,10 +69,16 @@ def _refusal(node: Obj, pod: Obj, here: list[Obj]) -> str:
     return ""
 
 
-def _tolerated(pod: Obj, taint: Obj) -> bool:
+def repels(node: Obj, spec: Obj) -> bool:
+    """Whether a node has a taint that a pod of this spec does not tolerate."""
+    taints = (node.get("spec") or {}).get("taints") or []
+    return any(t["effect"] != "PreferNoSchedule" and not _tolerated(spec, t) for t in taints)
+
+
+def _tolerated(spec: Obj, taint: Obj) -> bool:
     return any(
         t.get("key") in {None, taint["key"]}
         and (t.get("operator") == "Exists" or t.get("value", "") == taint.get("value", ""))
         and t.get("effect") in {None, "", taint["effect"]}
-        for t in pod["spec"].get("tolerations") or []
+        for t in spec.get("tolerations") or []
     )

@@ -6,6 +6,7 @@ from tiphys.sandbox.cluster_events import record
 from tiphys.sandbox.deployments import MANAGER, condition, owner_of, template_hash
 from tiphys.sandbox.disruptions import is_ready
 from tiphys.sandbox.resources import Obj, clone
+from tiphys.sandbox.scheduler import repels
 from tiphys.sandbox.selectors import selects
 from tiphys.sandbox.store import ApiError, Store, timestamp
 
@@ -149,16 +150,22 @@ def _stateful_status(store: Store, obj: Obj, current: str) -> Obj:
 
 
 def reconcile_daemon_set(store: Store, obj: Obj) -> None:
-    """Keep one pod on every node that its selector names; replace outdated ones one by one."""
+    """Keep one pod on every node that its selector names; replace outdated ones one by one.
+
+    A node with a taint that its pods do not tolerate gets none, and keeps one that is there.
+    """
     uid, current = obj["metadata"]["uid"], template_hash(obj["spec"]["template"])
-    wanted = (obj["spec"]["template"]["spec"].get("nodeSelector") or {}).items()
+    spec = obj["spec"]["template"]["spec"]
+    wanted = (spec.get("nodeSelector") or {}).items()
+    pods = [pod for pod in store.owned_by("Pod", uid) if _active(pod)]
+    taken = {pod["spec"].get("nodeName") for pod in pods}
     nodes = {
         node["metadata"]["name"]
         for node in store.list("Node")
         if wanted <= (node["metadata"].get("labels") or {}).items()
+        and (node["metadata"]["name"] in taken or not repels(node, spec))
     }
-    pods = [pod for pod in store.owned_by("Pod", uid) if _active(pod)]
-    for node in sorted(nodes - {pod["spec"].get("nodeName") for pod in pods}):
+    for node in sorted(nodes - taken):
         _create_pod(store, obj, node=node, **{REVISION_HASH: current})
     for pod in pods:
         if pod["spec"].get("nodeName") not in nodes:

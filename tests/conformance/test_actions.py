@@ -258,7 +258,7 @@ def test_a_run_started_again_after_act_changes_nothing_more(world: World) -> Non
     flown.ends_as(Outcome.VERIFIED, "started-again")
     after = world.wire.get(path)
     assert after["metadata"]["generation"] == before["metadata"]["generation"] + 1
-    assert flown.events() == ["act", "acted", "kept"]
+    assert flown.events() in (["act", "acted", "kept"], ["act", "kept"])
     assert flown.node("run", "Pod").get("podUID", "another") != first["metadata"]["uid"]
 
 

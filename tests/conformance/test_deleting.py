@@ -85,7 +85,8 @@ def test_a_deletion_started_again_deletes_nothing_more(world: World) -> None:
     flown.delete_pod(run_pod(flown), force=True)
     flown.ends_as(Outcome.VERIFIED)
     assert names(world, space) == kept
-    assert flown.events() == ["act", "acted", "kept"]
+    # Killed before it could tell of its deletions, it tells of none.
+    assert flown.events() in (["act", "acted", "kept"], ["act", "kept"])
 
 
 def test_pods_that_are_gone_already_are_refused(world: World) -> None:

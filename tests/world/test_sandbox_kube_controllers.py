@@ -303,6 +303,12 @@ async def test_a_stateful_set_goes_in_order_and_a_daemon_set_to_every_node(
     cluster.store.create({"kind": "Node", "metadata": {"name": "n3"}})
     await cluster.until(lambda: cluster.status("DaemonSet").get("numberReady") == 3)
     assert {pod["spec"]["nodeName"] for pod in cluster.pods()} == {"n1", "n2", "n3"}
+    spec = {"taints": [{"key": "apart", "effect": "NoSchedule"}]}
+    cluster.store.create({"kind": "Node", "metadata": {"name": "n4"}, "spec": spec})
+    cluster.store.update({**cluster.store.get("Node", "", "n3"), "spec": spec})
+    cluster.store.create({"kind": "Node", "metadata": {"name": "n5"}})
+    await cluster.until(lambda: cluster.status("DaemonSet").get("numberReady") == 4)
+    assert {pod["spec"]["nodeName"] for pod in cluster.pods()} == {"n1", "n2", "n3", "n5"}
 
 
 async def test_jobs_complete_or_fail_at_their_limit(cluster: Cluster) -> None:
