@@ -10,7 +10,7 @@ PACKAGES := agents policies sandbox service workflow_templates
 LINKS := $(addprefix .links/tiphys/,$(PACKAGES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt golden chart lock images cluster-up cluster-test conform-cluster cluster-down clean
+.PHONY: help demo test check bench fmt golden chart lock images mutants cluster-up cluster-test conform-cluster cluster-down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,8 @@ demo: .venv/.ready ## watch an incident being healed (SCENARIO=name for another)
 
 test: .venv/.ready ## every test that needs nothing but this machine's loopback
 	@$(BIN)/pytest -q -n 2 --dist worksteal
+	@# the catalogue mostly waits: more workers than processors
+	@$(BIN)/pytest -q -n 6 --dist worksteal tests/conformance/test_catalogue.py
 
 check: .venv/.ready $(LINKS) ## ruff, pyright strict, import layers, size limits
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check -q .
@@ -50,15 +52,18 @@ cluster-up: .venv/.ready ## start a real Kubernetes with Argo Workflows here (as
 	@$(BIN)/python -m tools.cluster up
 
 cluster-test: cluster-up ## conformance, attacks, the chart and whole incidents on that cluster
-	@$(BIN)/pytest -q -n 2 --dist worksteal tests/conformance
+	@$(BIN)/pytest -q -n 2 --dist worksteal tests/conformance --ignore=tests/conformance/test_catalogue.py
 	@$(BIN)/pytest -q tests/conformance -m cluster
 	@$(BIN)/pytest -q tests/cluster/attacks
 	@$(BIN)/pytest -q tests/chart
 	@$(BIN)/pytest -q tests/cluster/e2e
 	@$(BIN)/pytest -q tests/cluster --ignore=tests/cluster/attacks --ignore=tests/cluster/e2e
 
-conform-cluster: cluster-up ## every property of every action on that cluster
-	@TIPHYS_CONFORM=all $(BIN)/pytest -q tests/conformance/test_catalogue.py -m cluster
+conform-cluster: cluster-up ## every property of every action on that cluster; writes docs/conform
+	@$(BIN)/python -m tools.conform --report docs/conform
+
+mutants: .venv/.ready ## take each fence, check and rollback out of the actions; writes docs/mutants.md
+	@$(BIN)/python -m tools.mutants
 
 cluster-down: .venv/.ready ## stop it and leave nothing but its cache
 	@$(BIN)/python -m tools.cluster down
@@ -70,8 +75,9 @@ fmt: .venv/.ready ## format and sort imports
 	@$(BIN)/ruff check -q --fix . || true
 	@$(BIN)/ruff format -q .
 
-golden: .venv/.ready ## rewrite the golden files that tests compare with
-	@TIPHYS_GOLDEN=write $(BIN)/pytest -q tests/unit -k golden
+golden: chart ## rewrite all that is rendered from code: goldens, the chart's files, docs/actions.md
+	@$(BIN)/python -m tools.actions_page
+	@TIPHYS_GOLDEN=write $(BIN)/pytest -q -k golden $$(grep -rl TIPHYS_GOLDEN tests/unit --include=*.py)
 
 chart: .venv/.ready ## write what the Helm chart ships rendered
 	@$(BIN)/python -m tools.chart

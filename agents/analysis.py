@@ -205,7 +205,9 @@ def _recorded(question: Question, found: Sequence[Series]) -> tuple[Json, str]:
     last = [s.points[-1][1] for s in found if s.points]
     if not last:
         return told, f"{question.words}: no data"
-    return told, f"{question.words}: {len(found)} series, now {min(last):.3g} to {max(last):.3g}"
+    least, most = f"{min(last):.3g}", f"{max(last):.3g}"
+    now = least if least == most else f"{least} to {most}"
+    return told, f"{question.words}: {len(found)} series, now {now}"
 
 
 def _levels(name: str, found: Sequence[Series], end: datetime) -> dict[str, Json]:

@@ -29,8 +29,9 @@ from tiphys.agents.ports import (
 )
 from tiphys.agents.resolver import Resolver, names_a_pod
 from tiphys.agents.state import State, case_from_json, evidence_of, sentences, written
-from tiphys.agents.target_facts import Sight, TargetGoneError, see, target_facts
+from tiphys.agents.target_facts import Sight, TargetGoneError, Use, see, target_facts
 from tiphys.policies.model import (
+    Change,
     Check,
     DecidedBy,
     Decision,
@@ -190,10 +191,22 @@ async def plan(
     except ValidationError as error:
         why = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ChoiceRefusedError(f"the parameters do not fit {name}: {why}") from error
+    use = Use(action, parameters, lambda thing, near: action.changes(thing, near, parameters))
+    return await planned(cluster, use, target, case, book)
+
+
+async def planned(
+    cluster: ClusterReader, use: Use, target: Target, case: Case, book: Notebook
+) -> Planned:
+    """Read the target and plan on it.
+
+    Raises `ChoiceRefusedError`, `NotApplicableError`, `TargetGoneError`, `UnansweredError`.
+    """
+    action, name = use.action, use.action.name
     if (target.api_version, target.kind) not in action.kinds:
         raise ChoiceRefusedError(f"{name} does not work on a {target.kind}")
     sight = await see(cluster, Resolver(cluster, book), target)
-    facts = await target_facts(cluster, sight, (action, parameters), case.managed, book.now())
+    facts = await target_facts(cluster, sight, use, case.managed, book.now())
     hidden = secrets_in(facts.changes, sight.thing)
     if hidden:
         raise ChoiceRefusedError(
@@ -204,9 +217,9 @@ async def plan(
         Source.KUBERNETES,
         f"what {name} would change on {target}",
         [change.model_dump(mode="json") for change in facts.changes],
-        f"{name} would change {len(facts.changes)} fields of {target}",
+        f"{name} {_effect(facts.changes, target)}",
     )
-    return Planned(action, parameters, sight, facts)
+    return Planned(action, use.parameters, sight, facts)
 
 
 def _proposal(choice: Choice, planned: Planned, check: Check, evidence: Sequence[str]) -> Proposal:
@@ -219,6 +232,7 @@ def _proposal(choice: Choice, planned: Planned, check: Check, evidence: Sequence
         changes=planned.facts.changes,
         risk=action.risk(thing, planned.parameters),
         reversible=action.reversible,
+        always_ask=action.always_ask,
         blast_radius=action.blast_radius(thing, planned.parameters),
         undo=action.undo,
         reason=choice.reason,
@@ -246,3 +260,14 @@ def _refuse_again(action: str, target: Target, case: Case) -> None:
         )
         if attempt.action == action and (same or attempt.target.uid == target.uid):
             raise ChoiceRefusedError(f"{action} was tried on it before; {tried(case)}")
+
+
+def _effect(changes: Sequence[Change], target: Target) -> str:
+    """Say in a few words what a plan would do."""
+    count = len(changes)
+    if any(change.path for change in changes):
+        return f"would change {count} field{'s' * (count > 1)} of {target}"
+    kinds = sorted({change.of.kind for change in changes if change.of})
+    if not kinds:
+        return f"would delete {target}"
+    return f"would delete {count} {' and '.join(kinds)}{'s' * (count > 1)} of {target}"

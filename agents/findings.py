@@ -17,6 +17,8 @@ def findings(facts: Object) -> list[str]:
         *_of_garbage(mapping(facts, "garbage")),
         *_of_pod(mapping(facts, "pod")),
         *_of_node(mapping(facts, "node")),
+        *_of_volume(mapping(facts, "volume")),
+        *_of_pool(mapping(facts, "pool")),
         *_of_limits(mapping(facts, "autoscaler"), mapping(facts, "budget")),
     ]
 
@@ -71,6 +73,21 @@ def _of_node(node: Object) -> list[str]:
     words += ["cordoned"] if node["cordoned"] else []
     words += [f"under {pressed}"] if pressed else []
     return [", ".join(words)]
+
+
+def _of_volume(volume: Object) -> list[str]:
+    if not volume:
+        return []
+    words = f"claim {volume['name']} has {volume['size_gib']:.3g} GiB of {volume['class']}"
+    words += f", mounted by {listing(volume['mounted_by']) or 'nobody'}"
+    return [f"{words}; cannot grow: {volume['obstacle']}" if volume["obstacle"] else words]
+
+
+def _of_pool(pool: Object) -> list[str]:
+    if not pool:
+        return []
+    may = f"should have {pool['wanted']}" if not pool["obstacle"] else f"{pool['obstacle']}"
+    return [f"pool {pool['namespace']}/{pool['name']} has {pool['machines']} machines: {may}"]
 
 
 def _of_limits(autoscaler: Object, budget: Object) -> list[str]:

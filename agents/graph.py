@@ -33,7 +33,9 @@ from tiphys.agents.ports import (
     Metrics,
     Reasoner,
     UnansweredError,
+    Undone,
 )
+from tiphys.agents.repair import read_damage
 from tiphys.agents.state import (
     State,
     case_from_json,
@@ -42,7 +44,8 @@ from tiphys.agents.state import (
     sentences,
 )
 from tiphys.agents.target_facts import TargetGoneError
-from tiphys.policies.model import AlertFacts, Decision, Evidence, Proposal, TargetFacts
+from tiphys.agents.undoing import no_alert, plan_undo, propose_undo
+from tiphys.policies.model import AlertFacts, Decision, Evidence, Plan, Proposal, TargetFacts
 from tiphys.workflow_templates.action import NotApplicableError
 
 _DECISION: Final[TypeAdapter[Decision]] = TypeAdapter(Decision)
@@ -111,6 +114,8 @@ class Agents:
 
         A finished one gives its recorded result without asking anybody again.
         """
+        if case.undone:
+            return await self._undo(case, case.undone)
         config = _thread(case.incident, case.attempt)
         given: State | None = State(case=case_to_json(case))
         if self.checkpointer is None:
@@ -130,12 +135,22 @@ class Agents:
         )
         return Inspection(alert, target, list(book.evidence))
 
+    async def _undo(self, case: Case, undone: Undone) -> Investigation:
+        """Plan what a person asked for; nobody needs to reason about it."""
+        book = Notebook(self.clock)
+        decision, facts = await propose_undo(self.cluster, case, undone, self.hold_seconds, book)
+        return Investigation(decision, [*book.evidence], facts, no_alert(book.now()), book.notes)
+
     async def still_true(self, case: Case) -> bool | None:
         """Tell whether the expression of any of the alerts is true now; None: cannot be told."""
         try:
             return await self._on_call.anything_true(case)
         except UnansweredError:
             return None
+
+    async def damage(self, plan: Plan) -> Evidence:
+        """Read what stands where a rollback did not hold, for whoever repairs it by hand."""
+        return await read_damage(self.cluster, plan, Notebook(self.clock))
 
     async def forget(self, incident: str) -> None:
         """Delete the incident's checkpoints."""
@@ -182,6 +197,8 @@ class Agents:
     # --- inspecting -----------------------------------------------------------------------------
 
     async def _alert_now(self, case: Case, proposal: Proposal, book: Notebook) -> AlertFacts | None:
+        if case.undone:
+            return no_alert(book.now())
         try:
             known = await self._on_call.alert_facts(case, book)
             if known is None:
@@ -196,6 +213,8 @@ class Agents:
     ) -> TargetFacts | None:
         wanted = (proposal.action, proposal.parameters)
         try:
+            if case.undone:
+                return (await plan_undo(self.cluster, case, case.undone, book)).facts
             return (await plan(self.cluster, wanted, proposal.target, case, book)).facts
         except (ChoiceRefusedError, NotApplicableError, TargetGoneError) as error:
             book.refuse(f"plan {proposal.action} on {proposal.target}", str(error))

@@ -11,14 +11,17 @@ from typing import Final
 
 from tiphys.agents.findings import findings, listing
 from tiphys.agents.garbage_facts import garbage_facts, nodes_of
+from tiphys.agents.gpu import Gpu
 from tiphys.agents.limit_facts import autoscaler_facts, budget_facts, job_facts, node_facts
 from tiphys.agents.memory_facts import memory_facts
+from tiphys.agents.node_around import around
 from tiphys.agents.notebook import Notebook
 from tiphys.agents.objects import (
     is_controlled_by,
     items,
     name_of,
     strings,
+    target_of,
     text,
     uid_of,
     whole,
@@ -32,11 +35,13 @@ from tiphys.agents.pod_facts import (
     trouble_of,
 )
 from tiphys.agents.pod_words import LOG_LINES, event_lines, events_told, log_lines, log_told
+from tiphys.agents.pool_facts import pool_facts
 from tiphys.agents.ports import Case, ClusterReader, Metrics, UnansweredError
 from tiphys.agents.promql import selector
 from tiphys.agents.resolver import Link, Resolver, Subjects, targets
 from tiphys.agents.state import State, written
 from tiphys.agents.target_facts import autoscaler_of, pods_of
+from tiphys.agents.volume_facts import volume_facts
 from tiphys.agents.workload_facts import (
     revision_of,
     revisions,
@@ -47,8 +52,9 @@ from tiphys.agents.workload_facts import (
 from tiphys.policies.model import Json, Object, Source
 from tiphys.workflow_templates.scheduled_runs import CRON_JOB
 
-GROUPS: Final = ("autoscaler", "budget", "events", "garbage", "job", "memory", "namespace", "node",
-                 "pod", "pods", "resolution", "rollout", "workload")  # fmt: skip
+GROUPS: Final = ("autoscaler", "budget", "events", "garbage", "gpu", "job", "memory", "namespace",
+                 "node", "pod", "pods", "pool", "resolution", "rollout", "volume",
+                 "workload")  # fmt: skip
 """Fact groups of this agent; each is there, if empty, so that `has()` can be asked of it."""
 ROLLED_OUT: Final = {"Deployment", "StatefulSet", "DaemonSet"}
 
@@ -76,21 +82,31 @@ class Kubectl:
 
     async def _read(self, case: Case, book: Notebook, state: State) -> None:
         resolver = Resolver(self._cluster, book)
-        subjects = await resolver.resolve(firing(case))
+        gpu = await Gpu(self._cluster, self._metrics, self._clock).look(firing(case), book)
+        subjects = await resolver.resolve(gpu.alerts)
+        subjects.nodes |= gpu.nodes
         for gone in subjects.missing:
             book.note(f"{gone} no longer exists")
         if subjects.ambiguous:
             book.note(f"the alerts speak of several objects: {', '.join(subjects.ambiguous)}")
         facts: dict[str, Json] = {group: {} for group in GROUPS}
         facts["resolution"] = _resolution(subjects)
+        facts["gpu"] = gpu.facts
         link = subjects.workload
         failing: Sequence[Object] = ()
-        namespace = next((a.labels.get("namespace", "") for a in firing(case)), "")
+        namespace = next((a.labels.get("namespace", "") for a in gpu.alerts), "")
         if link is not None:
             namespace = text(link.thing, "metadata", "namespace")
             failing = await self._workload(link, subjects, book, facts)
+        if subjects.claim is not None:
+            facts["volume"] = await volume_facts(self._cluster, subjects.claim, book, self._clock())
         node = await self._around(namespace, subjects, failing, resolver, facts)
         found = targets(subjects, failing, node, case.cluster)
+        facts["pool"], pool = await pool_facts(self._cluster, book, failing)
+        if pool is not None:
+            found["pool"] = target_of(
+                pool, case.cluster, text(pool, "apiVersion"), text(pool, "kind")
+            )
         state["targets"] = {role: t.model_dump(mode="json") for role, t in found.items()}
         state["facts"] = facts
         for sentence in findings(facts):
@@ -236,6 +252,9 @@ class Kubectl:
         if pod:
             facts["pod"] = {**pod_facts(pod, now), "log_tail": [*log]}
         facts["node"] = node_facts(node) if node else {}
+        if node and about is None:
+            nodes = await self._list(book, "nodes", self._cluster.list("v1", "Node", ""))
+            facts["node"] |= around(node, nodes)
         facts["namespace"] = {
             "name": namespace,
             "labels": {**strings(place or {}, "metadata", "labels")},
@@ -294,7 +313,9 @@ def _listed(what: str, found: Sequence[Object], now: datetime) -> tuple[Json, st
         {"name": name_of(p), "ready": is_ready(p), "trouble": trouble_of(p, now).value}
         for p in found
     ]
-    return told, f"{sum(is_ready(p) for p in found)} of {len(found)} {what} are ready"
+    over = sum(trouble_of(p, now) is Trouble.ENDED for p in found)
+    more = f", {over} more ended" if over else ""
+    return told, f"{sum(map(is_ready, found))} of {len(found) - over} {what} are ready{more}"
 
 
 def _is_failing(pod: Object, now: datetime) -> bool:

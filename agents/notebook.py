@@ -50,14 +50,18 @@ def make_evidence(
     told: tuple[Json, str],
     *,
     ok: bool = True,
+    whole: bool = False,
 ) -> Evidence:
-    """Give the record of one question; `told` is the answer and its summary in one sentence."""
+    """Give the record of one question; `told` is the answer and its summary in one sentence.
+
+    `whole`: the answer is bounded already.
+    """
     content: dict[str, Json] = {
         "source": source.value,
         "question": question[:4_000],
         "asked_at": asked_at.isoformat(),
         "ok": ok,
-        "answer": bounded(told[0]),
+        "answer": told[0] if whole else bounded(told[0]),
         "summary": short(told[1]),
     }
     digest = hashlib.sha256(canonical(content)).hexdigest()

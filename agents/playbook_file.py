@@ -70,7 +70,7 @@ class Act(_Part):
     """One action of the catalogue on one resolved target."""
 
     action: ActionName
-    target: Literal["pod", "workload", "node"]
+    target: Literal["claim", "pod", "workload", "node", "pool"]
     parameters: dict[str, Json] = {}
     """Plain values, or `{cel: expression}`."""
     reason: str = Field(min_length=1, max_length=1_000)

@@ -38,4 +38,6 @@ def event_lines(events: Sequence[Object]) -> list[str]:
 def events_told(events: Sequence[Object]) -> tuple[Json, str]:
     """Give the record and the summary of events."""
     lines = event_lines(events)
-    return [*lines], f"{len(events)} events" + (f", the last: {lines[-1]}" if lines else "")
+    return [*lines], f"{len(events)} event{'s' * (len(events) != 1)}" + (
+        f", the last: {lines[-1]}" if lines else ""
+    )

@@ -17,7 +17,9 @@ from tiphys.policies.model import (
     Json,
     Object,
     Outcome,
+    Plan,
     Target,
+    Undoing,
 )
 
 
@@ -120,6 +122,14 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Undone:
+    """A finished run that a person wants undone."""
+
+    plan: Plan
+    wish: Undoing
+
+
+@dataclass(frozen=True)
 class Case:
     """What the agents are given: the incident and what the database knows around it."""
 
@@ -136,6 +146,8 @@ class Case:
     handled_by: str | None = None
     """Another open incident with the same target, or None."""
     now: datetime | None = None
+    undone: Undone | None = None
+    """What the incident is about, where no alert is."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from tiphys.agents.objects import (
     uid_of,
 )
 from tiphys.agents.ports import ClusterReader
+from tiphys.agents.volume_facts import workload_pod
 from tiphys.policies.model import Alert, Json, Object, Owner, Source, Target
+from tiphys.workflow_templates.claims import CLAIM
 
 WORKLOADS = {
     "deployment": ("apps/v1", "Deployment"),
@@ -35,6 +37,7 @@ _CLIMBED = {
     ("batch/v1", "CronJob"),
     ("v1", "ReplicationController"),
 }
+CLAIM_LABEL = "persistentvolumeclaim"
 MAX_CLIMB = 5
 MAX_ALERTS = 10
 _POD_OF_REPLICASET = re.compile(r"(.+)-[a-z0-9]{5}")
@@ -53,6 +56,8 @@ class Link:
 class Subjects:
     """What the alerts are about, read from the cluster."""
 
+    claim: Object | None = None
+    """The PersistentVolumeClaim that the gravest alert names, if it exists."""
     pod: Object | None = None
     """The pod that the gravest alert names, if it still exists."""
     workload: Link | None = None
@@ -69,9 +74,17 @@ class Subjects:
 def names_a_pod(labels: Mapping[str, Json]) -> bool:
     """Tell whether an alert is about a pod.
 
-    Beside a workload's label, `pod` is that of the exporter which told of the workload.
+    Beside a workload's label, or a node's condition or taint, `pod` is that of the exporter which
+    told of it.
     """
-    return bool(labels.get("pod")) and not any(labels.get(label) for label in WORKLOADS)
+    told = any(labels.get(label) for label in WORKLOADS) or _names_a_node(labels)
+    return bool(labels.get("pod")) and not told
+
+
+def _names_a_node(labels: Mapping[str, Json]) -> bool:
+    """Tell whether an alert is about a node; of pods, kube-state-metrics tells neither."""
+    of_node = labels.get("condition") or (labels.get("key") and labels.get("effect"))
+    return bool(labels.get("node") and of_node)
 
 
 def _seen(what: str, thing: Object | None) -> tuple[Json, str]:
@@ -128,6 +141,8 @@ class Resolver:
                 found.missing.append(f"{kind} {namespace}/{labels[label]}")
                 return None
             return await self.climb(Link(api_version, kind, thing))
+        if namespace and labels.get(CLAIM_LABEL):
+            return await self._from_claim(namespace, labels[CLAIM_LABEL], found)
         if namespace and names_a_pod({**labels}):
             return await self._from_pod(namespace, labels["pod"], found)
         if labels.get("node"):
@@ -150,6 +165,29 @@ class Resolver:
         if replicaset is None:
             return None
         return await self.climb(Link("apps/v1", "ReplicaSet", replicaset))
+
+    async def _from_claim(
+        self, namespace: str, name: str, found: Subjects
+    ) -> tuple[Link, list[Owner]] | None:
+        claim = await self.get(*CLAIM, namespace, name)
+        if claim is None:
+            found.missing.append(f"{CLAIM[1]} {namespace}/{name}")
+            return None
+        found.claim = found.claim or claim
+        links, above = await self.around_claim(Link(*CLAIM, claim))
+        return (links[-1], above) if len(links) > 1 else None
+
+    async def around_claim(self, start: Link) -> tuple[list[Link], list[Owner]]:
+        """Give a claim, and above it its own controller or the workload whose pods use it."""
+        links, above = await self.chain(start)
+        if above or len(links) > 1:
+            return links, above
+        pods = await self._cluster.list("v1", "Pod", text(start.thing, "metadata", "namespace"))
+        pod = workload_pod(start.thing, pods)
+        if pod is None:
+            return links, above
+        found, above = await self.chain(Link("v1", "Pod", pod))
+        return [start, *found[1:]], above
 
     async def climb(self, start: Link) -> tuple[Link, list[Owner]]:
         """Give the highest built-in object above this one, and the owners above that one."""
@@ -195,6 +233,8 @@ def targets(
     if len(candidates) == 1:
         (pod,) = candidates.values()
         found["pod"] = target_of(pod, cluster, "v1", "Pod")
+    if subjects.claim is not None:
+        found["claim"] = target_of(subjects.claim, cluster, *CLAIM)
     if node is not None:
         found["node"] = target_of(node, cluster, "v1", "Node")
     return found

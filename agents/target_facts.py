@@ -6,15 +6,17 @@ Read by the agents when they propose and again just before each launch; it raise
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from tiphys.agents.beside_facts import changed_beside, notes_beside, owner_beside, read_related
+from tiphys.agents.drained_pods import evicted, job_above
+from tiphys.agents.field_owner import field_owner
 from tiphys.agents.objects import (
     instant,
     is_controlled_by,
-    items,
     mapping,
     name_of,
     selector_of,
@@ -26,31 +28,32 @@ from tiphys.agents.pod_facts import gpus_of
 from tiphys.agents.ports import ClusterReader, UnansweredError
 from tiphys.agents.resolver import Link, Resolver
 from tiphys.agents.workload_facts import revisions, rollout_is_stuck, rollout_moves
-from tiphys.policies.model import Change, Json, Object, Owner, Target, TargetFacts
+from tiphys.policies.model import Change, Object, Owner, Target, TargetFacts
 from tiphys.workflow_templates.action import Action, Parameters
-from tiphys.workflow_templates.mark import Trace, may_be_under_way, unfinished
+from tiphys.workflow_templates.claims import CLAIM
+from tiphys.workflow_templates.mark import EVENTS_OF_NODES, Trace, may_be_under_way, unfinished
 from tiphys.workflow_templates.scheduled_runs import CRON_JOB, end_of
 
 OURS: Final = "tiphys.io/"
 LONG_RUNNING: Final = "tiphys.io/long-running"
-BUILT_IN: Final = {
-    "CronJob", "DaemonSet", "Deployment", "Job", "Node", "ReplicaSet", "ReplicationController",
-    "StatefulSet",
-}  # fmt: skip
 JOB_KINDS: Final = re.compile(
     r"(Cron)?Job|Workflow|CronWorkflow|AppWrapper|RayCluster|Notebook|TrainJob|\w+Job|JobSet"
     r"|PodGroup|LeaderWorkerSet"
 )
-_MANAGERS: Final = re.compile(
-    r"argocd.*|argo-?cd.*|flux.*|kustomize-controller|helm-controller|.*-operator|.*-controller"
-)
-_OWN_CONTROLLERS: Final = {"kube-controller-manager", "deployment-controller"}
-_GITOPS_MARKS: Final = (
-    ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD"),
-    ("labels", "argocd.argoproj.io/instance", "Argo CD"),
-    ("labels", "kustomize.toolkit.fluxcd.io/name", "Flux"),
-    ("labels", "helm.toolkit.fluxcd.io/name", "Flux"),
-)
+
+
+Planner = Callable[[Object, Mapping[str, Sequence[Object]]], tuple[Change, ...]]
+"""Plans one use of an action on the live target and what the action reads; or raises
+`NotApplicableError`."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of an action, to be planned on its target."""
+
+    action: Action
+    parameters: Parameters
+    planner: Planner
 
 
 class TargetGoneError(Exception):
@@ -80,7 +83,9 @@ async def see(cluster: ClusterReader, resolver: Resolver, target: Target) -> Sig
     thing = await resolver.get(target.api_version, target.kind, target.namespace, target.name)
     if thing is None or uid_of(thing) != target.uid:
         raise TargetGoneError(f"{target} is no longer the object that was diagnosed")
-    links, above = await resolver.chain(Link(target.api_version, target.kind, thing))
+    start = Link(target.api_version, target.kind, thing)
+    is_claim = (target.api_version, target.kind) == CLAIM
+    links, above = await (resolver.around_claim if is_claim else resolver.chain)(start)
     workload = links[-1]
     place = target.namespace
     namespace, pods, replicasets, autoscalers = await asyncio.gather(
@@ -138,10 +143,16 @@ async def _if(
 
 
 async def pods_of(cluster: ClusterReader, namespace: str, workload: Link) -> Sequence[Object]:
-    """List a workload's pods: by its selector, or where it has none by who controls them."""
+    """List a workload's pods: by its selector, or where it has none by who controls them.
+
+    A node's are those that run there.
+    """
     if workload.kind == "Pod":
         return [workload.thing]
-    if not namespace:
+    if workload.kind == "Node":
+        here = f"spec.nodeName={name_of(workload.thing)}"
+        return await cluster.list("v1", "Pod", "", field_selector=here)
+    if not namespace or workload.kind == CLAIM[1]:
         return ()
     selector = selector_of(workload.thing)
     if selector:
@@ -160,61 +171,21 @@ def autoscaler_of(workload: Link, autoscalers: Sequence[Object]) -> Object | Non
     return None
 
 
-def field_owner(thing: Object, owners: Sequence[Owner], changes: Sequence[Change]) -> str | None:
-    """Name the GitOps controller or operator that would put one of these fields back, or None.
-
-    Source: metadata.managedFields (Kubernetes, "Server-Side Apply"); Argo CD's and Flux' tracking
-    marks; owner references to custom resources.
-    """
-    foreign = next((o for o in owners[:1] if o.kind not in BUILT_IN), None)
-    if foreign is not None:
-        return f"{foreign.kind} {foreign.name} (its operator)"
-    fields = [change.path for change in changes if change.of is None and change.path]
-    if not fields:
-        return None
-    if owners and owners[-1].kind not in BUILT_IN:
-        return f"{owners[-1].kind} {owners[-1].name} (its operator)"
-    managers = _managers(thing)
-    for manager, owned in managers:
-        if any(_owns(owned, field) for field in fields):
-            return manager
-    for place, key, who in _GITOPS_MARKS:
-        marked = text(thing, "metadata", place, key)
-        # The mark of a controller whose own fields cannot be told apart covers all of them.
-        if marked and not managers:
-            return f"{who} ({marked})"
-    return None
-
-
-def _managers(thing: Object) -> list[tuple[str, Object]]:
-    """Give the controllers that manage fields, with their fields."""
-    found: list[tuple[str, Object]] = []
-    for entry in items(thing, "metadata", "managedFields"):
-        manager = text(entry, "manager")
-        known = _MANAGERS.fullmatch(manager) and manager not in _OWN_CONTROLLERS
-        if known and text(entry, "subresource") != "status":
-            found.append((manager, mapping(entry, "fieldsV1")))
-    return found
-
-
-def _owns(fields: Object, pointer: str) -> bool:
-    """Tell whether a field set covers a JSON pointer; a list's items count as one."""
-    here: Json = dict(fields)
-    for raw in pointer.split("/")[1:]:
-        segment = raw.replace("~1", "/").replace("~0", "~")
-        if not isinstance(here, dict):
-            return False
-        if f"f:{segment}" in here:
-            here = here[f"f:{segment}"]
-            continue
-        return any(key.startswith(("k:", "v:", "i:")) for key in here)
-    return True
-
-
 def ended_pods(sight: Sight, changes: Sequence[Change]) -> Sequence[Object]:
-    """Give the pods that the changes would end; a gang of a job is one."""
+    """Give the pods that the changes would end; a gang of a job is one.
+
+    Raises `UnansweredError` for a planned pod that was not read: nobody knows what it runs.
+    """
+    if sight.target.kind == CLAIM[1]:
+        return ()
+    if sight.target.kind == "Node":
+        return evicted(sight.pods, changes)
     if all(_only_adds(c) or _deletes_pod(c) for c in changes):
-        named = {change.of.uid for change in changes if change.of}
+        named = {change.of.uid: change.of for change in changes if change.of}
+        unread = named.keys() - {uid_of(pod) for pod in sight.pods}
+        if unread:
+            which = ", ".join(sorted(str(named[uid]) for uid in unread))
+            raise UnansweredError(f"nobody has read what {which} runs")
         return [pod for pod in sight.pods if uid_of(pod) in named and not has_ended(pod)]
     if sight.target.kind == "Job" and end_of(sight.thing):
         return [pod for pod in sight.pods if not has_ended(pod)]
@@ -263,6 +234,14 @@ def long_job(sight: Sight, changes: Sequence[Change]) -> str | None:
     return None
 
 
+def _job_on_node(
+    sight: Sight, changes: Sequence[Change], related: Mapping[str, Sequence[Object]]
+) -> str | None:
+    if sight.target.kind != "Node":
+        return None
+    return job_above(ended_pods(sight, changes), related, JOB_KINDS, LONG_RUNNING)
+
+
 def _set(value: str | None) -> bool:
     return value is not None and value.lower() not in {"false", "no", "0"}
 
@@ -280,17 +259,15 @@ def gpu_hours(pods: Sequence[Object], now: datetime) -> float:
 async def target_facts(
     cluster: ClusterReader,
     sight: Sight,
-    use: tuple[Action, Parameters],
+    use: Use,
     managed: bool,
     now: datetime,
 ) -> TargetFacts:
     """Fill the facts for one use of an action; raises `NotApplicableError`, `UnansweredError`."""
-    action, parameters = use
-    related = {
-        r.kind: await cluster.list(r.api_version, r.kind, r.place(sight.target.namespace))
-        for r in action.reads
-    }
-    changes = action.changes(sight.thing, related, parameters)
+    action, parameters, planner = use.action, use.parameters, use.planner
+    related = await read_related(cluster, action, parameters, sight.target.namespace)
+    changes = planner(sight.thing, related)
+    beside = changed_beside(related, changes)
     workload = sight.workload
     history = revisions(workload.thing, sight.replicasets)
     newest = uid_of(history[0]) if history else ""
@@ -299,8 +276,10 @@ async def target_facts(
     )
     scaler = autoscaler_of(workload, sight.autoscalers)
     ours: dict[str, str] = {}
-    for annotations in reversed(sight.owner_annotations):
+    for annotations in (*notes_beside(beside), *reversed(sight.owner_annotations)):
         ours |= {k: v for k, v in annotations.items() if k.startswith(OURS)}
+    marked = [sight.thing, *(one.thing for one in beside)]
+    marks = [await open_mark(cluster, thing, now) for thing in marked]
     return TargetFacts(
         target=sight.target,
         changes=changes,
@@ -309,25 +288,25 @@ async def target_facts(
         labels=strings(sight.thing, "metadata", "labels"),
         annotations=ours,
         owners=tuple(sight.owners),
-        field_owner=field_owner(sight.thing, sight.owners, changes),
+        field_owner=field_owner(sight.thing, sight.owners, changes) or owner_beside(beside),
         autoscaler=f"HorizontalPodAutoscaler {name_of(scaler)}" if scaler else None,
         rollout_in_progress=moves and not rollout_is_stuck(workload.thing, newest, sight.pods, now),
-        ends_long_job=long_job(sight, changes),
+        ends_long_job=long_job(sight, changes) or _job_on_node(sight, changes, related),
         gpu_hours_at_stake=gpu_hours(ended_pods(sight, changes), now),
-        open_mark=await open_mark(cluster, sight.thing, now),
+        open_mark=next(filter(None, marks), None),
         read_at=now,
     )
 
 
 async def open_mark(cluster: ClusterReader, thing: Object, now: datetime) -> str | None:
-    """Give the mark of a run that acted on the target and was not seen to end well, or None.
+    """Give the mark of a run that acted on it and was not seen to end well, or None.
 
     Where only `/scale` was written the mark cannot say how its run ended: the run's Events can.
     """
     digest = unfinished(thing)
     if digest is None:
         return None
-    namespace = text(thing, "metadata", "namespace")
+    namespace = text(thing, "metadata", "namespace") or EVENTS_OF_NODES
     kept, claim = [
         await cluster.get("v1", "Event", namespace, f"tiphys-{digest}.{trace}")
         for trace in (Trace.KEPT, Trace.ACT)

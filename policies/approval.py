@@ -90,6 +90,20 @@ class RiskLevel(Rule):
 
 
 @dataclass(frozen=True, config=SETTINGS)
+class AlwaysAsk(Rule):
+    """What nothing takes back is never done without a person, whatever is granted."""
+
+    name: ClassVar[RuleName] = RuleName.ALWAYS_ASK
+
+    def judge(self, request: Request) -> Verdict:
+        """Ask where the action's contract says so."""
+        why = request.proposal.always_ask
+        if not why:
+            return ALLOWED
+        return NeedsApproval(reason=f"{request.proposal.action} always needs approval: {why}")
+
+
+@dataclass(frozen=True, config=SETTINGS)
 class Confidence(Rule):
     """Whoever proposes without being sure asks a person."""
 

@@ -125,12 +125,14 @@ class TargetUnmoved(Rule):
 
 @dataclass(frozen=True, config=SETTINGS)
 class AlertFiring(Rule):
-    """The alert is not over."""
+    """The alert is not over; a person who has a run undone needs none."""
 
     name: ClassVar[RuleName] = RuleName.ALERT_FIRING
 
     def judge(self, request: Request) -> Verdict:
         """Deny when it is over."""
+        if request.undo:
+            return ALLOWED
         return ALLOWED if request.alert.firing else Denied(reason="the alert no longer fires")
 
 

@@ -7,7 +7,8 @@ no rule, no policy and no approval turns a denial into a yes.
 from datetime import datetime
 from typing import Final
 
-from tiphys.policies.approval import Autonomy, Confidence, RiskLevel
+from tiphys.policies.approval import AlwaysAsk, Autonomy, Confidence, RiskLevel
+from tiphys.policies.config_values import ConfigValues
 from tiphys.policies.evidence import (
     AlertFiring,
     AlertNotSilenced,
@@ -65,9 +66,11 @@ RULES: Final[tuple[type[Rule], ...]] = (
     ReplicasOwner,
     RolloutInProgress,
     LongJob,
+    ConfigValues,
     Autonomy,
     RiskLevel,
     Confidence,
+    AlwaysAsk,
 )
 """Every rule there is, in the order in which a person reads the reasons; order decides nothing."""
 

@@ -25,7 +25,7 @@ class StopSwitch(Rule):
 
 @dataclass(frozen=True, config=SETTINGS)
 class Cooldown(Rule):
-    """A target rests after a run."""
+    """A target rests after a run, but for a person who has that run undone."""
 
     name: ClassVar[RuleName] = RuleName.COOLDOWN
 
@@ -35,7 +35,7 @@ class Cooldown(Rule):
     def judge(self, request: Request) -> Verdict:
         """Deny until the rest is over."""
         ended = request.history.last_run_ended_at
-        if ended is None:
+        if ended is None or request.undo:
             return ALLOWED
         left = (ended + timedelta(seconds=self.seconds) - request.now).total_seconds()
         if left <= 0:

@@ -8,27 +8,21 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    SerializerFunctionWrapHandler,
-    model_serializer,
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from tiphys.policies.parts import (
+    ActionName,
+    Check,
+    DecidedBy,
+    Instant,
+    Json,
+    Noun,
+    ObjectReference,
+    Owner,
+    RunName,
+    Target,
+    Undoing,
 )
-
-Json = JsonValue
-Instant = AwareDatetime
-ActionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
-"""An action's name as the catalogue spells it, such as `restart-pod`; the catalogue is closed."""
-
-
-class Noun(BaseModel):
-    """A frozen record; unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
 
 # --- what came in -------------------------------------------------------------------------------
 
@@ -111,31 +105,6 @@ class Evidence(Noun):
     """One sentence for people, with the numbers that matter."""
 
 
-class Target(Noun):
-    """The one object an action works on, as the resolver read it from the cluster."""
-
-    cluster: str
-    api_version: str
-    kind: str
-    namespace: str
-    """Empty for a cluster-scoped object."""
-    name: str
-    uid: str
-
-    def __str__(self) -> str:
-        place = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return f"{self.kind} {place}"
-
-
-class Owner(Noun):
-    """One link of an owner chain, nearest first."""
-
-    api_version: str
-    kind: str
-    name: str
-    uid: str
-
-
 # --- what is proposed ---------------------------------------------------------------------------
 
 
@@ -145,21 +114,6 @@ class Risk(StrEnum):
     LOW = "low"
     MEDIUM = "medium"
     HIGH = "high"
-
-
-class ObjectReference(Noun):
-    """One object of the target's cluster, beside the target, that an action changes too."""
-
-    api_version: str
-    kind: str
-    namespace: str
-    """Empty for a cluster-scoped object."""
-    name: str
-    uid: str
-
-    def __str__(self) -> str:
-        place = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return f"{self.kind} {place}"
 
 
 class Change(Noun):
@@ -175,41 +129,13 @@ class Change(Noun):
     @property
     def place(self) -> str:
         """Name the field for people; two changes of one plan never have the same."""
-        if self.of is None:
-            return self.path or "the object"
-        return f"{self.of} {self.path}".rstrip()
+        return f"{self.of} {self.path}".rstrip() if self.of else self.path or "the object"
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Json]:
         """Leave `of` out where it is the target: plans keep the bytes that they always had."""
         plain: dict[str, Json] = given(self)
         return plain if self.of else {k: v for k, v in plain.items() if k != "of"}
-
-
-class Check(Noun):
-    """How verify asks Prometheus whether the alert is over; an empty query: not configured."""
-
-    query: str = ""
-    """The alert rule's own expression, without its `for`."""
-    labels: dict[str, str] = {}
-    """Series of the answer that bear these labels are the incident's."""
-    pod_prefix: str = ""
-    """When set, series whose `pod` begins with it are the incident's too: successors of a pod."""
-    settle_seconds: int = Field(default=0, ge=0)
-    """The expression's longest range and two evaluations: how long old samples can speak."""
-    hold_seconds: int = Field(default=30, ge=0)
-    """How long healthy must last."""
-
-
-class DecidedBy(Noun):
-    """Who decided: a playbook, a model or a human, exactly enough to ask it again."""
-
-    reasoner: Literal["playbooks", "model", "human"]
-    playbook: str = ""
-    playbook_version: str = ""
-    model: str = ""
-    prompt_hash: str = ""
-    note: str = ""
 
 
 class Proposal(Noun):
@@ -223,6 +149,8 @@ class Proposal(Noun):
     changes: tuple[Change, ...]
     risk: Risk
     reversible: bool
+    always_ask: str = ""
+    """Why its action always needs approval; the launcher takes the catalogue's word for it."""
     blast_radius: str
     undo: str
     reason: str
@@ -230,6 +158,8 @@ class Proposal(Noun):
     evidence: tuple[str, ...]
     confidence: float = Field(default=1.0, ge=0, le=1)
     decided_by: DecidedBy
+    undoes: RunName | None = None
+    """The finished run of this action whose changes these are, turned round; None: not an undo."""
 
 
 class NoAction(Noun):
@@ -350,6 +280,14 @@ class Plan(Noun):
     policy: str
     evidence_hash: str
     decided_by: DecidedBy
+    undoes: RunName | None = None
+    """The finished run of this action whose changes these are, turned round; None: not an undo."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Leave `undoes` out where it is none: other plans keep the bytes that they always had."""
+        plain: dict[str, Json] = given(self)
+        return plain if self.undoes else {k: v for k, v in plain.items() if k != "undoes"}
 
 
 class Outcome(StrEnum):
@@ -370,7 +308,7 @@ class Outcome(StrEnum):
 
 
 class Incident(Noun):
-    """One thing that is wrong, with all alerts that speak of it."""
+    """One thing that is wrong, with all alerts that speak of it; or a wish to undo a run."""
 
     id: str
     cluster: str
@@ -394,6 +332,8 @@ class Incident(Noun):
     acknowledged_by: str | None = None
     paged_at: Instant | None = None
     """When a human was last told."""
+    undoes: Undoing | None = None
+    """Why it is there, where no alert is."""
 
 
 Object = Mapping[str, Json]

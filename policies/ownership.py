@@ -39,7 +39,9 @@ class ReplicasOwner(Rule):
         """Deny a change of replicas under an autoscaler."""
         autoscaler = request.target.autoscaler
         changes = request.proposal.changes
-        if autoscaler is None or not any(c.path.endswith("/replicas") for c in changes):
+        if autoscaler is None or not any(
+            c.of is None and c.path.endswith("/replicas") for c in changes
+        ):
             return ALLOWED
         return Denied(reason=f"{autoscaler} owns the replicas of {request.proposal.target}")
 

@@ -219,6 +219,8 @@ def _sentence(problem: dict[str, Any]) -> str:
         return "is missing"
     if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         return "there is no such key"
+    if problem["type"] == "value_error":
+        return str(problem["msg"]).removeprefix("Value error, ")
     expected = str(problem["msg"])
     for theirs, ours in _WORDING.items():
         expected = expected.replace(theirs, ours)

@@ -53,11 +53,13 @@ class ProtectedNamespaces(Rule):
     """Names, `*` standing for anything."""
 
     def judge(self, request: Request) -> Verdict:
-        """Deny where a pattern fits."""
-        namespace = request.proposal.target.namespace
-        for pattern in self.patterns:
-            if namespace and fnmatchcase(namespace, pattern):
-                return Denied(reason=f"namespace {namespace} is protected by {pattern}")
+        """Deny where a pattern fits the target's namespace, or that of what changes with it."""
+        changes = request.proposal.changes
+        places = {request.proposal.target.namespace, *(c.of.namespace for c in changes if c.of)}
+        for namespace in sorted(places - {""}):
+            for pattern in self.patterns:
+                if fnmatchcase(namespace, pattern):
+                    return Denied(reason=f"namespace {namespace} is protected by {pattern}")
         return ALLOWED
 
 

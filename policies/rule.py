@@ -26,10 +26,12 @@ class RuleName(StrEnum):
 
     ALERT_FIRING = "alert-firing"
     ALERT_NOT_SILENCED = "alert-not-silenced"
+    ALWAYS_ASK = "always-ask"
     AUTONOMY = "autonomy"
     BREAKER = "breaker"
     CLUSTER_CONCURRENCY = "cluster-concurrency"
     CONFIDENCE = "confidence"
+    CONFIG_VALUES = "config-values"
     COOLDOWN = "cooldown"
     CUSTOM = "custom"
     EVIDENCE_FRESH = "evidence-fresh"
@@ -67,6 +69,11 @@ class Request:
     now: datetime
     memo: dict[str, object] = field(default_factory=dict[str, object], compare=False, repr=False)
     """What one rule has derived from this request and the next would derive again."""
+
+    @property
+    def undo(self) -> bool:
+        """Whether a person has a run undone: then no alert is needed, and no rest."""
+        return bool(self.proposal.undoes) and self.proposal.decided_by.reasoner == "human"
 
     @property
     def alert(self) -> AlertFacts:

@@ -135,7 +135,7 @@ class Row(NamedTuple):
     remedy: Remedy
 
 
-def _device(name: str) -> str:
+def device_name(name: str) -> str:
     """Write a PCI address in one way, whether the kernel, NVML or lspci wrote it."""
     lower = name.strip().lower()
     found = _PCI.fullmatch(lower)
@@ -147,7 +147,7 @@ class XidEvent(Noun):
 
     at: Instant
     node: str = Field(min_length=1)
-    gpu: Annotated[str, Field(min_length=1), AfterValidator(_device)]
+    gpu: Annotated[str, Field(min_length=1), AfterValidator(device_name)]
     """The GPU's UUID or its PCI address; one device must be named in one way throughout."""
     xid: int
     recovery: Recovery | None = None

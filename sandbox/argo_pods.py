@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from tiphys.sandbox.argo_terms import pod_name, seconds
+from tiphys.sandbox.argo_terms import pod_name, seconds, substitute
 from tiphys.sandbox.step_pods import TEMPLATE_ANNOTATION, WORKFLOW_LABEL
 
 NODE_NAME_ANNOTATION = "workflows.argoproj.io/node-name"
-_FIELDS = ("nodeSelector", "tolerations", "volumes")
-"""What a template, or else the whole Workflow, says of its pods."""
+_FIELDS = ("affinity", "nodeSelector", "tolerations", "volumes")
+"""What a template, or else the whole Workflow, says of its pods; parameters may stand in it."""
 
 Json = dict[str, Any]
 
@@ -61,11 +61,18 @@ def _spec(spec: Json, template: Json, deadline: datetime | None) -> Json:
         "containers": [_container(template, item) for item in containers],
         **{key: said for key in _FIELDS if (said := template.get(key, spec.get(key)))},
     }
+    made = substitute(made, _parameters(spec))
     limits = [seconds(template.get("activeDeadlineSeconds"))]
     if deadline is not None:
         limits.append((deadline - datetime.now(UTC)).total_seconds())
     known = [limit for limit in limits if limit is not None]
     return {**made, "activeDeadlineSeconds": max(1, round(min(known)))} if known else made
+
+
+def _parameters(spec: Json) -> dict[str, str]:
+    """Give the Workflow's parameters as placeholders name them."""
+    given: list[Json] = spec.get("arguments", {}).get("parameters") or []
+    return {f"workflow.parameters.{one['name']}": str(one.get("value", "")) for one in given}
 
 
 def _container(template: Json, container: Json) -> Json:

@@ -15,6 +15,7 @@ from tiphys.sandbox.pods import Kubelets, Pace
 from tiphys.sandbox.quotas import quota_status
 from tiphys.sandbox.resources import Obj
 from tiphys.sandbox.store import ApiError, Store
+from tiphys.sandbox.volumes import reconcile_claim
 from tiphys.sandbox.workloads import (
     reconcile_daemon_set,
     reconcile_job,
@@ -51,6 +52,7 @@ class Controllers:
             "Job": lambda obj: reconcile_job(store, obj),
             "PodDisruptionBudget": self._keep_budget,
             "ResourceQuota": self._keep_quota,
+            "PersistentVolumeClaim": lambda obj: reconcile_claim(store, obj),
             "Pod": self._kubelets.reconcile,
         }
 
@@ -82,7 +84,10 @@ class Controllers:
             self._look_at((owner["kind"], namespace, owner["name"]))
         if kind == "Pod":
             self._look_at_all("PodDisruptionBudget", namespace)
+        if kind in {"Pod", "PersistentVolumeClaim"}:
             self._look_at_all("ResourceQuota", namespace)
+        if kind == "PersistentVolume":
+            self._look_at_all("PersistentVolumeClaim")
         if kind == "Node":
             self._look_at_all("DaemonSet")
         if kind == "Node" or (kind == "Pod" and event == "DELETED"):

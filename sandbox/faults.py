@@ -77,6 +77,7 @@ class Fault:
                 step.patch.merge,
                 PatchType.STRATEGIC,
                 manager=step.patch.manager,
+                subresource=step.patch.subresource,
             )
         elif step.silence is not None:
             now = time.time()

@@ -1,7 +1,8 @@
 """What an installed Tiphys brings beside its catalogue: namespaces, identities, rights.
 
-The rights are the design's: agents read (no Secrets, no ConfigMaps, no exec), the launcher handles
-Workflows in one namespace, the gateway creates the stop ConfigMap and cannot delete it.
+The rights are the design's: agents read (no Secrets, no exec, ConfigMaps only those that the policy
+names), the launcher handles Workflows in one namespace, the gateway creates the stop ConfigMap and
+cannot delete it.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ Json = dict[str, Any]
 def manifests() -> list[Json]:
     """Give the objects, in the order in which they can be created."""
     return [
+        # Every cluster has it; the Events of nodes are there.
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}},
         *(_namespace(name) for name in (SYSTEM, ACTIONS, STOP)),
         *(_account(name) for name in (AGENTS, LAUNCHER, GATEWAY)),
         _role("ClusterRole", "tiphys-agents", "", _reader_rules()),
@@ -46,8 +49,17 @@ def manifests() -> list[Json]:
     ]
 
 
+def config_reader(namespace: str, names: Sequence[str]) -> list[Json]:
+    """Let the agents read these ConfigMaps of a namespace, one by one."""
+    rule = {**_rule("", "configmaps", "get"), "resourceNames": [*names]}
+    return [
+        _role("Role", "tiphys-agents-config", namespace, [rule]),
+        _binding("Role", "tiphys-agents-config", namespace, AGENTS),
+    ]
+
+
 def nodes(count: int = 3) -> list[Json]:
-    """Give ordinary worker nodes."""
+    """Give ordinary worker nodes, which opted in."""
     room = {"cpu": "8", "memory": "32Gi", "pods": "110"}
     return [
         {
@@ -58,6 +70,7 @@ def nodes(count: int = 3) -> list[Json]:
                 "labels": {
                     "kubernetes.io/hostname": f"worker-{number}",
                     "kubernetes.io/os": "linux",
+                    "tiphys.io/heal": "enabled",
                     "topology.kubernetes.io/zone": f"zone-{number}",
                 },
             },

@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tiphys.sandbox import quotas
+from tiphys.sandbox import quotas, volumes
 from tiphys.sandbox.api_error import ApiError, about
 from tiphys.sandbox.discovery import discovery
 from tiphys.sandbox.disruptions import evict
@@ -34,6 +34,7 @@ def kube_app(store: Store, tokens: Tokens, logs: Logs) -> ASGIApp:
     """Give the ASGI application that serves the store."""
     server = _Server(store, tokens, logs)
     quotas.install(store)
+    volumes.install(store)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -33,7 +33,13 @@ async def serving(app: ASGIApp, port: int = 0) -> AsyncGenerator[str, None]:
         listener.bind(("127.0.0.1", port))
         listener.listen(256)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+            # Longer than clients keep an idle connection, or one in use is cut now and then.
+            timeout_keep_alive=75,
         )
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -34,12 +34,21 @@ class Resource:
     @property
     def custom(self) -> bool:
         """Whether it is a custom resource, whose server behaves a little differently."""
-        return self.group in {"argoproj.io", "autoscaling.k8s.io", "cluster.x-k8s.io"}
+        return self.group in {"argoproj.io", "autoscaling.k8s.io", _CAPI}
+
+    def specified(self, obj: Obj) -> Any:
+        """Give what `metadata.generation` counts the changes of."""
+        if self.kind == "Deployment":
+            return obj.get("spec"), obj["metadata"].get("annotations")
+        if self.custom and "status" not in self.subresources:
+            return {key: value for key, value in obj.items() if key != "metadata"}
+        return obj.get("spec")
 
 
 _STATUS = ("status",)
 _SCALABLE = ("status", "scale")
 _RBAC = "rbac.authorization.k8s.io"
+_CAPI = "cluster.x-k8s.io"
 
 RESOURCES: tuple[Resource, ...] = (
     Resource("", "v1", "namespaces", "Namespace", False, _STATUS),
@@ -51,6 +60,7 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("", "v1", "events", "Event"),
     Resource("", "v1", "serviceaccounts", "ServiceAccount"),
     Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", True, _STATUS),
+    Resource("", "v1", "persistentvolumes", "PersistentVolume", False, _STATUS),
     Resource("", "v1", "limitranges", "LimitRange"),
     Resource("", "v1", "resourcequotas", "ResourceQuota", True, _STATUS),
     Resource("", "v1", "replicationcontrollers", "ReplicationController", True, _SCALABLE, True),
@@ -79,10 +89,9 @@ RESOURCES: tuple[Resource, ...] = (
     Resource(
         "argoproj.io", "v1alpha1", "workflowtaskresults", "WorkflowTaskResult", True, (), True
     ),
-    Resource(
-        "cluster.x-k8s.io", "v1beta1", "machinedeployments", "MachineDeployment", True,
-        _SCALABLE, True,
-    ),
+    Resource(_CAPI, "v1beta2", "machinedeployments", "MachineDeployment", True, _SCALABLE, True),
+    Resource(_CAPI, "v1beta2", "machinesets", "MachineSet", True, _SCALABLE, True),
+    Resource(_CAPI, "v1beta2", "machines", "Machine", True, _STATUS, True),
 )  # fmt: skip
 
 BY_KIND = {resource.kind: resource for resource in RESOURCES}

@@ -7,7 +7,7 @@ The format is documented in docs/scenarios.md. A file that is not a scenario rai
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import promql_parser
 from pydantic import (
@@ -174,6 +174,8 @@ class Patch(Part):
     object: Ref
     merge: dict[str, Any]
     manager: str = "kubectl-edit"
+    subresource: Literal["", "status"] = ""
+    """`status`: what a controller or a detector says of the object."""
 
 
 class Silence(Part):

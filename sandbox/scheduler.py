@@ -30,15 +30,16 @@ def requests(*pods: Obj) -> dict[str, float]:
 
 def choose(store: Store, pod: Obj) -> tuple[str, str]:
     """Give (node, "") or ("", why no node takes the pod); the emptiest node wins."""
-    nodes = store.list("Node")
-    placed = [
-        p for p in store.list("Pod") if p.get("status", {}).get("phase") in {"Pending", "Running"}
-    ]
+    nodes = store.seen("Node")
+    placed: dict[str, list[Obj]] = defaultdict(list)
+    for one in store.seen("Pod"):
+        if one.get("status", {}).get("phase") in {"Pending", "Running"}:
+            placed[one["spec"].get("nodeName", "")].append(one)
     reasons: Counter[str] = Counter()
     fitting: list[tuple[int, str]] = []
     for node in nodes:
         name = node["metadata"]["name"]
-        here = [p for p in placed if p["spec"].get("nodeName") == name]
+        here = placed[name]
         if reason := _refusal(node, pod, here):
             reasons[reason] += 1
         else:
@@ -60,6 +61,8 @@ def _refusal(node: Obj, pod: Obj, here: list[Obj]) -> str:
         return "node(s) had untolerated taint(s)"
     if not (pod["spec"].get("nodeSelector") or {}).items() <= labels.items():
         return "node(s) didn't match Pod's node affinity/selector"
+    if not _wanted(pod, {**labels}, node["metadata"]["name"]):
+        return "node(s) didn't match Pod's node affinity/selector"
     room = node.get("status", {}).get("allocatable") or {}
     used = requests(*here)
     for name, asked in requests(pod).items():
@@ -67,6 +70,30 @@ def _refusal(node: Obj, pod: Obj, here: list[Obj]) -> str:
         if (name in room or "/" in name) and used[name] + asked > quantity(room.get(name, 0)):
             return f"Insufficient {name}"
     return ""
+
+
+def _wanted(pod: Obj, labels: dict[str, str], name: str) -> bool:
+    """Whether required node affinity is met: any term, wholly."""
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if required is None:
+        return True
+    return any(
+        all(_holds(e, labels) for e in term.get("matchExpressions") or [])
+        and all(_holds(f, {"metadata.name": name}) for f in term.get("matchFields") or [])
+        for term in required["nodeSelectorTerms"]
+        if term
+    )
+
+
+def _holds(expression: Obj, values: dict[str, str]) -> bool:
+    present, listed = values.get(expression["key"]), expression.get("values") or []
+    return {
+        "In": present in listed,
+        "NotIn": present not in listed,
+        "Exists": present is not None,
+        "DoesNotExist": present is None,
+    }[expression["operator"]]
 
 
 def repels(node: Obj, spec: Obj) -> bool:

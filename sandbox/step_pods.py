@@ -114,6 +114,14 @@ class StepPods:
                 continue
             self._store.delete("Pod", meta["namespace"], meta["name"], grace=0)
 
+    def kill(self, pod_uid: str, container: str) -> None:
+        """Kill what runs in a container, as if the node had run out of memory."""
+        box = self._boxes.get(pod_uid)
+        process = box.processes.get(container) if box else None
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
     async def close(self) -> None:
         """Kill every process, wait for each, and leave no file behind; may be repeated."""
         if self._unsubscribe is None:
@@ -324,11 +332,11 @@ class StepPods:
         out = str(box.folder(container))
         return {
             **ours,
+            "TIPHYS_KUBERNETES_URL": self._api_url,
             **self._environment,
             **{key: value.replace(OUTPUT_FOLDER, out) for key, value in given.items()},
             "HOME": str(box.place),
             "TIPHYS_SERVICE_ACCOUNT_DIR": str(box.place / "serviceaccount"),
-            "TIPHYS_KUBERNETES_URL": self._api_url,
             "TIPHYS_TERMINATION_LOG": str(log),
         }
 

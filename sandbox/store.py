@@ -122,6 +122,10 @@ class Store:
             if (not namespace or space in {"", namespace}) and matches(obj)
         ]
 
+    def seen(self, kind: str) -> Sequence[Obj]:
+        """Give every object of a kind as it is kept, to be looked at and never changed."""
+        return tuple(self._objects[kind].values())
+
     def owned_by(self, kind: str, uid: str) -> Sequence[Obj]:
         """List the objects of a kind that name this uid as their controller, by name."""
         items = sorted(self._objects[kind].items())
@@ -304,7 +308,7 @@ class Store:
         if old is not None and new == old:
             return clone(old)
         counted = resource.has_generation and subresource != "status"
-        if old is not None and counted and _specified(resource, old) != _specified(resource, new):
+        if old is not None and counted and resource.specified(old) != resource.specified(new):
             new["metadata"]["generation"] = old["metadata"]["generation"] + 1
         writer = Writer(how.get("manager") or "sandbox", resource.api_version, subresource)
         new["metadata"]["managedFields"] = track(old, new, writer, timestamp())
@@ -389,12 +393,3 @@ def _grace(obj: Obj, asked: int | None) -> int:
 def _controller(obj: Obj) -> str | None:
     owners = obj["metadata"].get("ownerReferences") or []
     return next((owner["uid"] for owner in owners if owner.get("controller")), None)
-
-
-def _specified(resource: Resource, obj: Obj) -> Any:
-    """Give what `metadata.generation` counts the changes of."""
-    if resource.kind == "Deployment":
-        return obj.get("spec"), obj["metadata"].get("annotations")
-    if resource.custom and "status" not in resource.subresources:
-        return {key: value for key, value in obj.items() if key != "metadata"}
-    return obj.get("spec")

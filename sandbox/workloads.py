@@ -9,6 +9,7 @@ from tiphys.sandbox.resources import Obj, clone
 from tiphys.sandbox.scheduler import repels
 from tiphys.sandbox.selectors import selects
 from tiphys.sandbox.store import ApiError, Store, timestamp
+from tiphys.sandbox.volumes import claims_of_templates
 
 REVISION_HASH = "controller-revision-hash"
 _ENDED = {"Succeeded", "Failed"}
@@ -29,6 +30,8 @@ def _create_pod(store: Store, owner: Obj, *, name: str = "", node: str = "", **l
     meta |= {"namespace": owner["metadata"]["namespace"], "ownerReferences": owner_of(owner)}
     meta |= {"name": name} if name else {"generateName": f"{owner['metadata']['name']}-"}
     spec = {**template["spec"], "nodeName": node} if node else template["spec"]
+    if volumes := claims_of_templates(store, owner, name):
+        spec = {**spec, "volumes": [*(spec.get("volumes") or []), *volumes]}
     try:
         made = store.create({"kind": "Pod", "metadata": meta, "spec": spec}, manager=MANAGER)
     except ApiError as refusal:

@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
@@ -27,9 +28,10 @@ from tiphys.sandbox.kube_api import kube_app
 from tiphys.sandbox.kube_metrics import samples
 from tiphys.sandbox.logs import Logs
 from tiphys.sandbox.loopback import serving
+from tiphys.sandbox.machine_provider import PROVIDER, MachineProvider, asking
 from tiphys.sandbox.owners import with_uids
 from tiphys.sandbox.prometheus import Prometheus, Rule
-from tiphys.sandbox.rbac import Tokens
+from tiphys.sandbox.rbac import MASTERS, Tokens
 from tiphys.sandbox.scenario import STRUCK, Reference, Scenario
 from tiphys.sandbox.series import BACKFILL_SECONDS, BACKFILL_STEP, ScenarioSeries
 from tiphys.sandbox.store import LAG, ApiError, PatchType, Store
@@ -94,6 +96,7 @@ class World:
         self.argo: Argo | None = None
         self._argo_task: asyncio.Task[None] | None = None
         self._fault: asyncio.Task[None] | None = None
+        self._over = threading.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- life -----------------------------------------------------------------------------------
@@ -175,6 +178,7 @@ class World:
 
     async def stop(self) -> None:
         """End everything: tasks, step processes, servers. May be repeated."""
+        self._over.set()
         await self.pause_argo()
         if self.argo is not None:
             await self.argo.close()
@@ -258,6 +262,7 @@ class World:
         changed = asyncio.Event()
         unsubscribe = self.store.subscribe(lambda _event, _obj: changed.set())
         task = self._start(self._controllers.run(), past)
+        self._provide_machines()
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
                 while not self._settled():
@@ -272,6 +277,13 @@ class World:
             # Kubernetes keeps Events for an hour; these would be older.
             meta = event["metadata"]
             self.store.delete("Event", meta["namespace"], meta["name"])
+
+    def _provide_machines(self) -> None:
+        """Have what makes machines of pools, where there are any."""
+        if self.store.list("MachineDeployment"):
+            token = self.tokens.issue(PROVIDER, (MASTERS,))
+            provider = MachineProvider(asking(self.kubernetes_url, token))
+            self._run(asyncio.to_thread(provider.run, self._over))
 
     def _settled(self) -> bool:
         for kind in ("Deployment", "StatefulSet"):

@@ -24,6 +24,7 @@ from tiphys.service.database import AWAY, why_away
 from tiphys.service.errors import (
     DatabaseAwayError,
     NoSuchIncidentError,
+    NoSuchRunError,
     TiphysError,
     UsageError,
 )
@@ -33,8 +34,10 @@ from tiphys.service.ledger import Ledger
 from tiphys.service.records import AuditEvent, Record
 from tiphys.service.run_stops import RunStops
 from tiphys.service.stop_switch import StopSwitch
+from tiphys.service.undos import Undos
 from tiphys.service.views import DeadLetter, IncidentView, Views
 from tiphys.workflow_templates import catalogue
+from tiphys.workflow_templates.action import Scope
 
 log = structlog.get_logger()
 
@@ -54,6 +57,7 @@ class Office:
     audit: Audit
     holds: Holds
     run_stops: RunStops
+    undos: Undos
     wake: Callable[[], None]
     """Called when a person has left work to be done."""
     stop: StopSwitch | None
@@ -77,6 +81,13 @@ class Release(Noun):
     reason: str = Field(min_length=1, max_length=2000)
 
 
+class Undo(Noun):
+    """Who has a run undone, and why."""
+
+    by: str = Field(min_length=1, max_length=200)
+    reason: str = Field(min_length=1, max_length=2000)
+
+
 class CatalogueEntry(Noun):
     """One action that exists."""
 
@@ -85,6 +96,8 @@ class CatalogueEntry(Noun):
     summary: str
     kinds: tuple[str, ...]
     reversible: bool
+    always_ask: str
+    """Why each use needs a person's approval, whatever the policy grants; empty: it does not."""
     undo: str
     parameters: dict[str, object]
     rights: tuple[str, ...]
@@ -106,10 +119,12 @@ def catalogue_entries() -> list[CatalogueEntry]:
             summary=action.summary,
             kinds=tuple(f"{version} {kind}" for version, kind in action.kinds),
             reversible=action.reversible,
+            always_ask=action.always_ask,
             undo=action.undo,
             parameters=action.parameters.model_json_schema(),
             rights=tuple(
                 f"{', '.join(r.verbs)} {r.resource}{'.' + r.api_group if r.api_group else ''}"
+                f"{' in the whole cluster' if r.scope is Scope.CLUSTER else ''}"
                 for r in action.rights
             ),
         )
@@ -182,6 +197,14 @@ async def acknowledge(desk: Desk, incident_id: str, person: Person) -> Incident:
 async def abort(desk: Desk, incident_id: str, person: Person) -> Incident:
     """Stop the incident's run: what it changed is rolled back, and a human goes on from there."""
     return await desk.run_stops.ask(incident_id, by=person.by, reason=person.reason)
+
+
+@router.post("/runs/{run}/undo")
+async def undo(desk: Desk, run: str, wish: Undo) -> Incident:
+    """Have a finished run undone, in an incident of its own; gate and approval as for any other."""
+    incident = await desk.undos.ask(run, by=wish.by, reason=wish.reason)
+    desk.wake()
+    return incident
 
 
 @router.get("/approvals")
@@ -277,7 +300,7 @@ def install(app: FastAPI, desk: Office) -> None:
 
     @app.exception_handler(TiphysError)
     async def refuse(_request: Request, error: TiphysError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
-        status = 404 if isinstance(error, NoSuchIncidentError) else 409
+        status = 404 if isinstance(error, NoSuchIncidentError | NoSuchRunError) else 409
         if not isinstance(error, UsageError):
             status = 503 if error.retryable else 502
         return JSONResponse({"detail": str(error)}, status, _RETRY if status == 503 else None)

@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import func, insert, select
 
-from tiphys.agents.ports import Attempt, Case
+from tiphys.agents.ports import Attempt, Case, Undone
 from tiphys.policies.lifecycle import State
-from tiphys.policies.model import Evidence, Incident, Instant, Proposal
+from tiphys.policies.model import Evidence, Incident, Instant, Plan, Proposal
 from tiphys.policies.plan import digest
 from tiphys.service.database import Database, Transaction, stamp
 from tiphys.service.incidents import Incidents, dump
@@ -31,6 +31,10 @@ class Cases:
         """Gather alerts, earlier attempts, flapping and whether another incident has the target."""
         async with self._database.reading() as tx:
             alerts = await self._incidents.alerts(tx, incident.id)
+            wish, undone = incident.undoes, None
+            if wish is not None:
+                _, plan = await self._runs.named(tx, wish.run)
+                undone = Undone(plan, wish)
             return Case(
                 incident=incident.id,
                 attempt=incident.attempt,
@@ -42,6 +46,7 @@ class Cases:
                 episodes_last_hour=await self._episodes(tx, incident, now),
                 handled_by=await self._handled_by(tx, incident),
                 now=now,
+                undone=undone,
             )
 
     async def _attempts(self, tx: Transaction, incident: Incident) -> list[Attempt]:
@@ -92,6 +97,18 @@ class Cases:
         async with self._database.reading() as tx:
             row = (await tx.execute(query)).first()
         return Proposal.model_validate_json(row.decision) if row else None
+
+    async def plan(self, incident: Incident) -> Plan | None:
+        """Give the plan of the incident's present attempt."""
+        async with self._database.reading() as tx:
+            return await self._runs.plan(tx, incident)
+
+    async def keep_damage(self, entry: Entry, found: Evidence) -> None:
+        """Keep what stands on a frozen target where it differs from what was seen there last."""
+        known = await self.evidence(entry.tx, entry.incident.id)
+        same = [one for one in known if one.question == found.question]
+        if not same or same[-1].answer != found.answer:
+            await self.keep(entry, [found])
 
     async def keep(self, entry: Entry, found: list[Evidence]) -> None:
         """Record and store evidence that is new."""

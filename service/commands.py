@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -149,6 +150,19 @@ def release(
     console.print(f"released the {hold['kind']} of {plain(hold['what'])}")
 
 
+def undo(
+    run: Annotated[str, typer.Argument(help="The run's Workflow, or the beginning of its name.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the plan and the record.")],
+    url: Url = None,
+    data_dir: DataDir = None,
+    by: By = "",
+) -> None:
+    """Undo a finished run: its changes turned round, through the same gate and approval."""
+    body = {"by": by or whoami(), "reason": reason}
+    found = client(url, data_dir).post(f"/api/runs/{quote(run, safe='')}/undo", body)
+    console.print(f"{found['id']}: {plain(found['title'])}")
+
+
 def stop(
     url: Url = None,
     data_dir: DataDir = None,
@@ -211,12 +225,13 @@ def catalogue(as_json: AsJson = False) -> None:
     for entry in entries:
         kinds = ", ".join(kind.split()[-1] for kind in entry["kinds"])
         console.print(f"{entry['name']}-v{entry['version']} on {kinds}", style="bold")
-        for name, words in (
-            ("does", entry["summary"]),
-            ("undo", entry["undo"]),
-            ("may", "; ".join(entry["rights"])),
-        ):
-            console.print(f"  {name:<5} {words}")
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(width=6, justify="right")
+        grid.add_column(overflow="fold")
+        grid.add_row("does", entry["summary"])
+        grid.add_row("undo", entry["undo"])
+        grid.add_row("may", "; ".join(entry["rights"]))
+        console.print(grid)
 
 
 @policy_app.command("check")

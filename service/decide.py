@@ -129,7 +129,7 @@ class Decide:
         self, entry: Entry, proposal: Proposal, seen: Seen, stop: StopFacts | None
     ) -> Judged:
         policy = self._rules.policy
-        plan = self._plan(entry, proposal)
+        plan, proposal = self._plan(entry, proposal), _as_catalogued(proposal)
         history = None
         if seen.target is not None:
             window = timedelta(seconds=policy.rule(LaunchRate).window_seconds)
@@ -165,6 +165,7 @@ class Decide:
             policy=self._rules.policy.identity,
             evidence_hash=digest([*sorted(proposal.evidence)]),
             decided_by=proposal.decided_by,
+            undoes=proposal.undoes,
         )
 
     async def _record(self, entry: Entry, judged: Judged) -> None:
@@ -258,11 +259,20 @@ class Decide:
         await entry.move(
             Step(
                 Move.LAUNCH,
-                f"{plan.action} on {plan.target} is allowed",
+                f"{'undo of ' if plan.undoes else ''}{plan.action} on {plan.target} is allowed",
                 "gate",
                 deadline_at=run.deadline_at,
             )
         )
+
+
+def _as_catalogued(proposal: Proposal) -> Proposal:
+    """Take the catalogue's word, not the agents', for whether a person must always be asked."""
+    try:
+        why = catalogue.find(proposal.action).always_ask
+    except catalogue.UnknownActionError as error:
+        why = str(error)
+    return proposal.model_copy(update={"always_ask": why})
 
 
 def _may_wait(entry: Entry, judged: Judged) -> bool:
@@ -277,4 +287,5 @@ def _planned(plan: Plan) -> dict[str, Any]:
 
 
 def _suggestion(proposal: Proposal) -> str:
-    return f"Proposed: {proposal.action} on {proposal.target}: {proposal.reason}"
+    what = f"undo of {proposal.action}" if proposal.undoes else proposal.action
+    return f"Proposed: {what} on {proposal.target}: {proposal.reason}"

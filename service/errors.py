@@ -94,5 +94,13 @@ class NothingRunsError(UsageError):
     """There is no run to stop."""
 
 
+class NoSuchRunError(UsageError):
+    """There is no such run."""
+
+
+class NotUndoableError(UsageError):
+    """This run cannot be undone."""
+
+
 class BadInputError(UsageError):
     """This input cannot be used."""

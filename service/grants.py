@@ -35,6 +35,8 @@ GRANTS: Mapping[Role, Rights] = {
         "evidence": ("SELECT",),
         "freezes": ("SELECT", "DELETE"),
         "inbox": ("SELECT",),
+        # A person's wish to undo a run; what comes of it the agents and the gate decide.
+        "incidents": ("SELECT", "INSERT", _MOVES),
         "plans": ("SELECT",),
         "proposals": ("SELECT",),
         "run_stops": ("SELECT", "INSERT"),

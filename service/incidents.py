@@ -7,18 +7,19 @@ what the gate said of it is recorded.
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import insert, select, update
 
 from tiphys.policies.correlation import shown
 from tiphys.policies.lifecycle import TURNS, Move, State, next_state
-from tiphys.policies.model import Alert, Incident, Noun, Outcome, Severity, Target
+from tiphys.policies.model import Alert, Incident, Noun, Outcome, Severity, Target, Undoing
 from tiphys.service.audit import Audit
 from tiphys.service.database import Database, Transaction, moment, stamp
-from tiphys.service.errors import NoSuchIncidentError, UsageError
+from tiphys.service.errors import NoSuchIncidentError, NotUndoableError, UsageError
 from tiphys.service.records import AuditEvent
 from tiphys.service.tables import inbox, incidents
 
@@ -79,32 +80,53 @@ class Incidents:
                 incident = incident.model_copy(update={"severity": alert.severity})
                 await self._write(tx, incident)
             return incident, False
-        incident = Incident(
-            id=new_incident_id(),
+        incident = _new(
+            now,
             cluster=alert.cluster,
             subject=subject,
             title=_title(alert),
             severity=alert.severity,
-            state=State.OPEN,
-            attempt=1,
             reason=f"{alert.name} fires",
-            opened_at=now,
-            changed_at=now,
-            deadline_at=None,
         )
-        await self._audit.append(
-            tx,
-            AuditEvent.INCIDENT_OPENED,
-            actor="intake",
-            incident_id=incident.id,
-            body={
-                "title": incident.title,
-                "subject": subject,
-                "alert": alert.model_dump(mode="json"),
-            },
-        )
-        await tx.execute(insert(incidents).values(**_whole(incident), due_at=stamp(now)))
+        cause = {"alert": alert.model_dump(mode="json")}
+        await self._insert(tx, incident, cause, actor="intake")
         return incident, True
+
+    async def open_undo(
+        self, tx: Transaction, wish: Undoing, *, of: Incident, title: str, now: datetime
+    ) -> Incident:
+        """Open an incident for the undo of a run of another one; raises `NotUndoableError`."""
+        await self._database.lock(tx, "incidents")
+        subject = f"undo {wish.run}"
+        query = select(incidents.c.id).where(
+            incidents.c.cluster == of.cluster,
+            incidents.c.subject == subject,
+            incidents.c.state != State.CLOSED,
+        )
+        if known := (await tx.execute(query)).scalar():
+            raise NotUndoableError(f"{known} is about its undo already")
+        incident = _new(
+            now,
+            cluster=of.cluster,
+            subject=subject,
+            title=title,
+            severity=of.severity,
+            reason=f"{wish.by} has it undone: {wish.reason}",
+            undoes=wish,
+        )
+        cause = {"undoes": wish.model_dump(mode="json"), "of": of.id}
+        await self._insert(tx, incident, cause, actor=wish.by)
+        return incident
+
+    async def _insert(
+        self, tx: Transaction, incident: Incident, cause: Mapping[str, object], *, actor: str
+    ) -> None:
+        body = {"title": incident.title, "subject": incident.subject, **cause}
+        await self._audit.append(
+            tx, AuditEvent.INCIDENT_OPENED, actor=actor, incident_id=incident.id, body=body
+        )
+        due = stamp(incident.opened_at)
+        await tx.execute(insert(incidents).values(**_whole(incident), due_at=due))
 
     async def get(self, tx: Transaction, incident_id: str, *, lock: bool = False) -> Incident:
         """Read one by its id or by an unambiguous beginning of it."""
@@ -208,6 +230,18 @@ class Incidents:
         await tx.execute(
             update(incidents).where(incidents.c.id == incident.id).values(**_changes(incident))
         )
+
+
+def _new(now: datetime, **given: Any) -> Incident:
+    return Incident(
+        id=new_incident_id(),
+        state=State.OPEN,
+        attempt=1,
+        opened_at=now,
+        changed_at=now,
+        deadline_at=None,
+        **given,
+    )
 
 
 def _title(alert: Alert) -> str:

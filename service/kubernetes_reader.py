@@ -47,6 +47,7 @@ _PLURALS: Final[Mapping[tuple[str, str], tuple[str, bool]]] = {
     ("batch/v1", "CronJob"): ("cronjobs", True),
     ("batch/v1", "Job"): ("jobs", True),
     ("policy/v1", "PodDisruptionBudget"): ("poddisruptionbudgets", True),
+    ("storage.k8s.io/v1", "StorageClass"): ("storageclasses", False),
 }
 """Resource and whether it is namespaced; other kinds are looked up once in the API's discovery."""
 

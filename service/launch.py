@@ -12,6 +12,7 @@ from tiphys.service.incidents import Step
 from tiphys.service.ledger import Job, Ledger
 from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs, StoredRun
+from tiphys.workflow_templates import apart
 from tiphys.workflow_templates.signature import sign
 
 
@@ -55,6 +56,7 @@ class Launch:
                 "notAfter": not_after,
                 "signature": sign(self._key, digest(plan), not_after),
                 "target": plan.target.uid,
+                **apart.parameters(plan.target),
             },
             incident=plan.incident,
         )

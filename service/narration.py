@@ -22,6 +22,7 @@ from tiphys.service.verdict import Ended
 
 _VOICES: dict[str, tuple[str, str]] = {
     AuditEvent.INCIDENT_OPENED: ("detect", "yellow"),
+    AuditEvent.UNDO_ASKED: ("people", "magenta"),
     AuditEvent.ALERT_OPENED: ("detect", "yellow"),
     AuditEvent.ALERT_ENDED: ("resolve", "green"),
     AuditEvent.DECIDED: ("decide", "bold cyan"),
@@ -36,7 +37,7 @@ _VOICES: dict[str, tuple[str, str]] = {
     AuditEvent.PAGED: ("page", "bold red"),
     AuditEvent.BREAKER_TRIPPED: ("breaker", "bold red"),
 }
-_DULL = re.compile(r" exists\b|^0 |no data$|^\d+ rules$")
+_DULL = re.compile(r" exists\b|^0 |no data$|^\d+ (rules$|replicasets in )")
 """Answers that were needed and tell a reader nothing."""
 MOST_EVIDENCE = 8
 _STATES = {"closed": ("close", "bold green"), "suspended": ("suspend", "dim")}
@@ -64,6 +65,8 @@ class Narrator:
         self._console = Console(highlight=False, markup=False)
         self._began = time.monotonic()
         self._evidence: dict[str, tuple[str, str]] = {}
+        self._reason = ""
+        """Of the last decision, which need not be read twice."""
 
     def _emit(self, kind: str, **fields: Any) -> None:
         sys.stdout.write(json.dumps({"type": kind, **fields}, ensure_ascii=False) + "\n")
@@ -111,8 +114,11 @@ class Narrator:
             return said
         if record["event"] == AuditEvent.DECIDED:
             self._cite(record["body"]["decision"].get("evidence", []))
+            self._reason = str(record["body"]["decision"]["reason"])
         if (voice := _voice(record)) and not _only_began(record):
-            self._line(*voice, said)
+            again = said == self._reason and record["event"] != AuditEvent.DECIDED
+            paged = record["event"] == AuditEvent.PAGED
+            self._line(*voice, ("a human is told so" if paged else "as decided") if again else said)
         return said
 
     def _cite(self, evidence: list[str]) -> None:
@@ -188,8 +194,9 @@ def _summary_lines(summary: Summary) -> list[tuple[str, str]]:
             lines.append(("decision", f"{what}: {plain(decision['reason'], 300)}"))
             if run:
                 lines.append(("action", f"{run['action']} as {run['workflow']}"))
-        lines.append(("ended", f"{incident['state']}: {plain(incident['reason'], 300)}"))
-    seconds = f"{summary.seconds:.1f} s from the fault until everything was at rest"
+        lines.append(("ended", _ending(incident, view["attempts"])))
+    rest = "everything was at rest" if summary.ended.end else "nobody waited any longer"
+    seconds = f"{summary.seconds:.1f} s from the fault until {rest}"
     return [
         *lines,
         ("took", seconds),
@@ -197,6 +204,14 @@ def _summary_lines(summary: Summary) -> list[tuple[str, str]]:
         ("check it", f"tiphys audit verify {summary.export}"),
         *(("BUT", complaint) for complaint in summary.complaints),
     ]
+
+
+def _ending(incident: dict[str, Any], attempts: list[dict[str, Any]]) -> str:
+    """Say the state and its reason, unless that was the decision's and stands above."""
+    decided = attempts[-1]["decision"]["reason"] if attempts else None
+    if incident["reason"] == decided:
+        return f"{incident['state']}, as decided"
+    return f"{incident['state']}: {plain(incident['reason'], 300)}"
 
 
 def _cited(view: dict[str, Any]) -> list[str]:

@@ -48,6 +48,7 @@ class AuditEvent(StrEnum):
     STOP_RELEASED = "stop_released"
     TARGET_FROZEN = "target_frozen"
     TARGET_UNFROZEN = "target_unfrozen"
+    UNDO_ASKED = "undo_asked"
     WORKFLOW_CREATED = "workflow_created"
 
 

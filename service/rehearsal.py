@@ -19,7 +19,9 @@ from typing import Any, Self
 import httpx2
 import yaml
 
-from tiphys.policies.parse import built_in_text
+from tiphys.policies.config_values import ConfigValues
+from tiphys.policies.parse import built_in_text, load
+from tiphys.sandbox.installation import config_reader
 from tiphys.sandbox.scenario import Scenario
 from tiphys.sandbox.world import World
 from tiphys.service.child import dying_with_us
@@ -104,8 +106,11 @@ class Rehearsal:
         self.world.install(manifests(settings))
         for nodes in (False, True):
             self.world.install(cluster_role_bindings(settings, nodes=nodes))
+        policy = load(self.directory / "policy.yaml").rule(ConfigValues)
         for namespace in self.world.opted_in:
             self.world.install(role_bindings(settings, namespace))
+            if names := policy.configmaps(namespace):
+                self.world.install(config_reader(namespace, names))
 
     def _write_policy(self) -> None:
         policy: Any = yaml.safe_load(built_in_text("demo"))
@@ -131,7 +136,8 @@ class Rehearsal:
             async with asyncio.timeout(READY_SECONDS):
                 await self._wait_until_ready(address)
         except TimeoutError:
-            raise ServeFailedError(self._last_words()) from None
+            late = f"not within {READY_SECONDS:.0f} s; {self._last_words()}"
+            raise ServeFailedError(late) from None
         self.world.connect_webhook(f"{self.url}/webhooks/alertmanager", self._webhook_token)
 
     async def _wait_until_ready(self, address: Path) -> None:

@@ -162,3 +162,20 @@ def _timeline(records: list[dict[str, Any]]) -> RenderableType:
 def print_page(console: Console, view: dict[str, Any]) -> None:
     """Print one incident."""
     console.print(incident_page(view))
+    if view.get("repair"):
+        _print_repair(console, view["repair"])
+
+
+def _print_repair(console: Console, repair: dict[str, Any]) -> None:
+    """Say how to put things right by hand; a command stays on one line, to be copied."""
+    table = Table(title=f"To repair by hand, as read at {repair['read_at'][:19]}", box=None)
+    for column in ("field", "before", "left by the run", "now", ""):
+        table.add_column(column, overflow="fold")
+    for field in repair["fields"]:
+        values = (field["place"], field["before"], field["left"], field["now"], field["stands"])
+        table.add_row(*(Text(plain(value, 400)) for value in values))
+    console.print(table)
+    for note in repair["notes"]:
+        console.print(Text(plain(note)))
+    for command in repair["commands"]:
+        console.print(Text(command), soft_wrap=True)

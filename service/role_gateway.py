@@ -13,6 +13,7 @@ from tiphys.service.kubernetes_api import connect
 from tiphys.service.process import Process
 from tiphys.service.run_stops import RunStops
 from tiphys.service.stop_switch import StopSwitch
+from tiphys.service.undos import Undos
 from tiphys.service.views import Views
 from tiphys.service.webhook import Webhook, WebhookMetrics
 
@@ -52,6 +53,7 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
             audit=ledger.audit,
             holds=Holds(ledger.database, ledger.audit),
             run_stops=RunStops(ledger, process.runs),
+            undos=Undos(ledger, process.runs),
             wake=process.wake,
             stop=stop,
             token=settings.api_token,

@@ -24,7 +24,7 @@ from tiphys.policies.model import (
 )
 from tiphys.policies.plan import canonical, digest, workflow_name
 from tiphys.service.database import Database, Transaction, moment, stamp
-from tiphys.service.errors import TargetBusyError
+from tiphys.service.errors import NoSuchRunError, TargetBusyError
 from tiphys.service.tables import breakers, freezes, plans, runs
 
 
@@ -87,6 +87,21 @@ class Runs:
         query = select(plans.c.body).where(plans.c.incident_id == incident_id)
         rows = await tx.execute(query.order_by(plans.c.attempt))
         return [Plan.model_validate_json(row.body) for row in rows]
+
+    async def named(self, tx: Transaction, beginning: str) -> tuple[StoredRun, Plan]:
+        """Give a run and its plan by its Workflow's name, or an unambiguous beginning of it.
+
+        Raises `NoSuchRunError`.
+        """
+        begins = beginning if beginning.startswith("tiphys-") else f"tiphys-{beginning}"
+        query = select(runs.c.name).where(runs.c.name.startswith(begins, autoescape=True)).limit(2)
+        found = (await tx.execute(query)).scalars().all()
+        if len(found) != 1 or begins == "tiphys-":
+            several = f"{beginning} is the beginning of several names"
+            raise NoSuchRunError(several if len(found) > 1 else beginning)
+        run = await self._one(tx, found[0])
+        body = await tx.execute(select(plans.c.body).where(plans.c.digest == run.plan_digest))
+        return run, Plan.model_validate_json(body.scalar_one())
 
     async def intend(
         self, tx: Transaction, plan: Plan, facts: TargetFacts, *, now: Instant, times: "RunTimes"

@@ -5,6 +5,7 @@ expressions is true, and one that froze its target only after a human acknowledg
 waits past its deadline pages, in doubt too; a page that nobody received is sent again.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +13,7 @@ from typing import Protocol
 
 from tiphys.agents.ports import Case
 from tiphys.policies.lifecycle import Move, State
-from tiphys.policies.model import Incident, Outcome, Severity
+from tiphys.policies.model import Evidence, Incident, Outcome, Plan, Severity
 from tiphys.service import episodes
 from tiphys.service.cases import Cases
 from tiphys.service.errors import WorldRefusedError
@@ -26,6 +27,10 @@ class Closer(Protocol):
 
     async def still_true(self, case: Case) -> bool | None:
         """Tell whether an alert's expression is true; None when nobody can say."""
+        ...
+
+    async def damage(self, plan: Plan) -> Evidence:
+        """Read what stands where a rollback did not hold."""
         ...
 
     async def forget(self, incident: str) -> None:
@@ -57,11 +62,30 @@ class Waits:
 
 
 _DOUBT = timedelta(seconds=5)
+_LOOK = timedelta(seconds=10)
+"""How long a page waits for what stands on a frozen target."""
+_DONE = {State.MONITORING, State.ACKNOWLEDGED}
+"""Where an undo, which no alert speaks of, is over: verified, or in somebody's hands."""
 _PAGED = {State.ESCALATED, State.AWAITING_APPROVAL}
 _LATE = {
     State.MONITORING: "the alert still fires, long after it should have ended",
     State.AWAITING_APPROVAL: "nobody approved in time",
 }
+
+
+def _with_repair(incident: Incident, damage: Evidence) -> Incident:
+    """Say in a page what is wrong and where the commands are."""
+    words = (
+        f"{incident.reason}. {damage.summary}. To repair it: tiphys incidents show {incident.id}"
+    )
+    return incident.model_copy(update={"reason": words})
+
+
+def _how_it_ended(incident: Incident) -> str:
+    done = incident.outcome is Outcome.VERIFIED
+    if incident.undoes is not None:
+        return incident.reason if done else f"not undone: {incident.reason}"
+    return f"{'healed: ' if done else ''}every alert has ended"
 
 
 def _unread(incident: Incident) -> bool:
@@ -88,6 +112,8 @@ class Settle:
         async with self._ledger.database.reading() as tx:
             over = await episodes.gone(tx, incident.id, listings=self._waits.listings)
             joined = await episodes.began_after(tx, incident.id, incident.changed_at)
+        if incident.undoes is not None:
+            over = incident.state in _DONE
         if over and not _unread(incident) and await self._is_false(incident):
             await self._close(job)
         elif joined and incident.state == State.MONITORING:
@@ -103,6 +129,8 @@ class Settle:
 
     async def _is_false(self, incident: Incident) -> bool:
         """Tell whether the alerts' expressions are false, too; in doubt it is not over."""
+        if incident.undoes is not None:
+            return True
         case = await self._cases.case(incident, self._ledger.clock())
         return await self._agents.still_true(case) is False
 
@@ -116,10 +144,20 @@ class Settle:
         async with self._ledger.entry(job) as entry:
             if not await episodes.gone(entry.tx, incident.id, listings=self._waits.listings):
                 return
-            healed = "healed: " if incident.outcome == "verified" else ""
-            await entry.move(Step(Move.RESOLVE, f"{healed}every alert has ended"))
+            await entry.move(Step(Move.RESOLVE, _how_it_ended(incident)))
             await self._ledger.leases.forget(entry.tx, incident.id)
         await self._agents.forget(incident.id)
+
+    async def _damage(self, incident: Incident) -> Evidence | None:
+        """Read what stands on a frozen target; the page does not wait for it for long."""
+        plan = await self._cases.plan(incident)
+        if plan is None:
+            return None
+        try:
+            async with asyncio.timeout(_LOOK.total_seconds()):
+                return await self._agents.damage(plan)
+        except TimeoutError:
+            return None
 
     async def _look_into(self, job: Job) -> None:
         """An alert joined, or came back, after we had decided only to watch."""
@@ -136,11 +174,15 @@ class Settle:
     async def _page(self, job: Job) -> None:
         incident = job.incident
         repeat = self._waits.repeat
+        damage = await self._damage(incident) if _unread(incident) else None
+        told = _with_repair(incident, damage) if damage else incident
         try:
-            how = await self._pager.page(incident, until=3 * repeat)
+            how = await self._pager.page(told, until=3 * repeat)
         except WorldRefusedError:
             return
         async with self._ledger.entry(job) as entry:
+            if damage:
+                await self._cases.keep_damage(entry, damage)
             limit = self._waits.acknowledge[incident.severity]
             if incident.paged_at is None or entry.now - incident.paged_at >= limit:
                 await entry.record(

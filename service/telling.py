@@ -4,6 +4,9 @@ from typing import Any
 
 from tiphys.service.records import AuditEvent
 
+_SUBJECTS = ("pod", "deployment", "statefulset", "daemonset", "job_name", "node")
+"""Labels that tell one alert of a name from another, the most exact first."""
+
 
 def plain(value: object, limit: int = 400) -> str:
     """Give outside text as text: no control characters, bounded."""
@@ -18,9 +21,9 @@ def sentence(record: dict[str, Any]) -> str:
         case AuditEvent.INCIDENT_OPENED:
             return f"{body['title']} → {record['incident_id']}"
         case AuditEvent.ALERT_OPENED:
-            return f"{body.get('alert')} fires too"
+            return f"{_alert(body)} fires too"
         case AuditEvent.ALERT_ENDED:
-            return f"{body.get('alert')} is over"
+            return f"{_alert(body)} is over"
         case AuditEvent.DECIDED:
             return _decision(body["decision"])
         case AuditEvent.JUDGED:
@@ -55,15 +58,27 @@ def _decision(decision: dict[str, Any]) -> str:
 
 def _plan(body: dict[str, Any]) -> str:
     changes = body["plan"]["changes"]
-    said = [_change(change) for change in changes[:3]]
+    target = body["plan"].get("target") or {"kind": "the", "namespace": "", "name": "object"}
+    said = [_change(change, change.get("of"), target) for change in changes[:3]]
     more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-    return f"{body['digest'][:12]} changes {'; '.join(said)}{more}"
+    return f"{body['digest'][:12]}: {'; '.join(said)}{more}"
 
 
-def _change(change: dict[str, Any]) -> str:
+def _change(change: dict[str, Any], of: dict[str, Any] | None, target: dict[str, Any]) -> str:
+    """Say one change; of the target's own fields, which the reader knows, the path alone."""
+    thing = of or target
+    name = f"{thing['kind']} {'/'.join(filter(None, (thing['namespace'], thing['name'])))}"
     if not change["path"] and change["intended"] is None:
-        return "nothing but this: the object is deleted"
-    return f"{change['path']}: {plain(change['present'], 60)} → {plain(change['intended'], 60)}"
+        return f"{name} is deleted"
+    place = f"{name} {change['path']}" if of else change["path"]
+    return f"{place}: {plain(change['present'], 60)} → {plain(change['intended'], 60)}"
+
+
+def _alert(body: dict[str, Any]) -> str:
+    """Name an alert, and which of its series, where its labels say so."""
+    labels: dict[str, str] = body.get("labels") or {}
+    found = next((f"{k} {labels[k]}" for k in _SUBJECTS if labels.get(k)), "")
+    return f"{body.get('alert')} on {found}" if found else str(body.get("alert"))
 
 
 def _judgement(judgement: dict[str, Any]) -> str:
@@ -78,4 +93,5 @@ def _judgement(judgement: dict[str, Any]) -> str:
 
 def _step(step: dict[str, Any]) -> str:
     said = str(step["result"] or step["phase"]).replace("_", " ")
-    return f"{step['step']}: {said} {step['message']}".rstrip()
+    more = f"; {step['message']}" if step["message"] else ""
+    return f"{step['step']}: {said}{more}"

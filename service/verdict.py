@@ -88,7 +88,8 @@ def complaints(ended: Ended, expected: Expectation, told: str) -> list[str]:
     """Say in what it did not end as it should; `told` is all that was said on the way."""
     found: list[str] = []
     if ended.end is not expected.end:
-        found.append(f"ended {ended.end or 'nowhere'}, not {expected.end}")
+        seen = f"ended {ended.end}" if ended.end else "was not at rest in time"
+        found.append(f"{seen}, not {expected.end}")
     acted = ended.proposed if expected.end is End.AWAITING_APPROVAL else ended.launched
     allowed = {expected.action, *expected.acceptable} - {None}
     if expected.action and not allowed & set(acted):

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from tiphys.agents.repair import Repair, repair_of
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Alert, Evidence, Incident, Noun, Plan
 from tiphys.policies.plan import digest, workflow_name
@@ -40,6 +41,8 @@ class IncidentView(Noun):
     evidence: tuple[Evidence, ...]
     attempts: tuple[AttemptView, ...]
     timeline: tuple[Record, ...]
+    repair: Repair | None = None
+    """How to put right by hand what its run has left; None where nothing is frozen."""
 
 
 class DeadLetter(Noun):
@@ -77,15 +80,23 @@ class Views:
         """Read one whole; raises `NoSuchIncidentError`."""
         async with self._database.reading() as tx:
             incident = await self._incidents.get(tx, incident_id)
+            evidence = await self._cases.evidence(tx, incident.id)
             view = IncidentView(
                 incident=incident,
                 alerts=tuple(await self._incidents.alerts(tx, incident.id)),
-                evidence=tuple(await self._cases.evidence(tx, incident.id)),
+                evidence=tuple(evidence),
                 attempts=tuple(await self._attempts(tx, incident.id)),
                 timeline=(),
+                repair=await self._repair(tx, incident, evidence),
             )
         timeline = [record async for record in self._audit.read(incident_id=incident.id)]
         return view.model_copy(update={"timeline": tuple(timeline)})
+
+    async def _repair(
+        self, tx: Transaction, incident: Incident, evidence: list[Evidence]
+    ) -> Repair | None:
+        plan, run = await self._runs.plan(tx, incident), await self._runs.of(tx, incident)
+        return repair_of(plan, evidence, run.owner_uid) if plan and run else None
 
     async def _attempts(self, tx: Transaction, incident_id: str) -> list[AttemptView]:
         plans = {plan.attempt: plan for plan in await self._runs.plans_of(tx, incident_id)}

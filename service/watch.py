@@ -100,7 +100,7 @@ class Watch:
             if result in _FREEZE:
                 await self._freeze(entry, run, plan, why)
             tried = len(await self._runs.all_of(entry.tx, plan.incident))
-            again = tried < self._times.max_attempts and wish is None
+            again = tried < self._times.max_attempts and wish is None and not plan.undoes
             await entry.move(self._step(entry, plan, (result, why), again=again))
 
     async def _freeze(self, entry: Entry, run: StoredRun, plan: Plan, why: str) -> None:
@@ -112,11 +112,12 @@ class Watch:
 
     def _step(self, entry: Entry, plan: Plan, ended: tuple[Outcome, str], *, again: bool) -> Step:
         result, why = ended
-        action = f"{plan.action} on {plan.target}"
+        action = f"{'undo of ' if plan.undoes else ''}{plan.action} on {plan.target}"
         if result is Outcome.VERIFIED:
+            how = f"{plan.undoes} is undone" if plan.undoes else f"{action} helped: {why}"
             return Step(
                 Move.VERIFY,
-                f"{action} helped: {why}",
+                how,
                 deadline_at=entry.now + self._times.resolve,
                 outcome=result,
             )

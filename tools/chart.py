@@ -50,6 +50,7 @@ BOUNDARY = BoundarySettings(
     stop_namespace="@@STOP_NAMESPACE@@",
     argo_namespace="@@ARGO_NAMESPACE@@",
     name_prefix="@@RELEASE@@",
+    node_actions="@@NODE_ACTIONS@@",
 )
 _HEADER = "# Rendered by `make chart`; do not edit.\n"
 

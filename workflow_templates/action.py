@@ -80,6 +80,8 @@ class Related:
     api_version: str
     kind: str
     scope: Scope = Scope.NAMESPACE
+    named_by: str = ""
+    """The parameter that names the one object which is read; empty: all of the kind."""
 
     def place(self, namespace: str) -> str:
         """Give the namespace to list it in, for a target in this one; empty: everywhere."""
@@ -192,6 +194,8 @@ class Action(ABC):
     works_on_nodes: ClassVar[bool] = False
     """Its rights of scope CLUSTER are given only where node actions are switched on."""
     reversible: ClassVar[bool]
+    always_ask: ClassVar[str] = ""
+    """Why a person must approve each use, whatever the policy grants; empty: the policy decides."""
     undo: ClassVar[str]
     """One sentence: how it is undone, or why nothing needs to be."""
     deadlines: ClassVar[Deadlines] = Deadlines()
@@ -221,6 +225,15 @@ class Action(ABC):
     @abstractmethod
     def blast_radius(self, target: Object, parameters: Parameters) -> str:
         """Say in one sentence what is touched, with numbers."""
+
+    def hindrance(self, target: Object, related: Mapping[str, Sequence[Object]]) -> str | None:
+        """Say why what a run of this left must not be put back now, or None; asked for an undo.
+
+        An undo is not planned by `changes`: whatever `changes` refuses that matters to putting back
+        as well, such as an autoscaler, is refused here.
+        """
+        del target, related
+        return None
 
     # --- acting: inside the pod -----------------------------------------------------------------
 

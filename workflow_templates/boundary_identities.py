@@ -7,11 +7,11 @@ guards allow, and only where people opted in; a run leaves Events in its own nam
 
 from collections.abc import Sequence
 
+from tiphys.workflow_templates import apart
 from tiphys.workflow_templates.action import Action
 from tiphys.workflow_templates.boundary_pods import POD
 from tiphys.workflow_templates.boundary_policy import (
     ALL,
-    OPT_IN,
     PLACE,
     REVIEWS,
     WHAT,
@@ -19,11 +19,14 @@ from tiphys.workflow_templates.boundary_policy import (
     Match,
     Policy,
     Rule,
+    flag,
     text,
     texts,
     user_is,
 )
 from tiphys.workflow_templates.identities import account_name
+from tiphys.workflow_templates.mark import EVENTS_OF_NODES
+from tiphys.workflow_templates.nodes import OPT_IN
 
 _EVERYTHING = (Match("*", ("*/*",), ALL),)
 _OPERATIONS = {
@@ -84,7 +87,15 @@ def acting(settings: BoundarySettings, actions: Sequence[Action]) -> Policy:
         matches=_EVERYTHING,
         excludes=REVIEWS,
         conditions=(("acts", f"request.userInfo.username.startsWith({text(prefix)})"),),
-        variables=(PLACE, WHAT, POD, _RUN, _reports(settings), _labels(settings)),
+        variables=(
+            PLACE,
+            WHAT,
+            POD,
+            _RUN,
+            _reports(settings),
+            _tells(settings, actions),
+            _labels(settings),
+        ),
         rules=(
             Rule(
                 f"request.userInfo.username in {names}",
@@ -92,7 +103,8 @@ def acting(settings: BoundarySettings, actions: Sequence[Action]) -> Policy:
             ),
             Rule("variables.run != ''", "the token is not bound to the pod of a run"),
             Rule(
-                f"""variables.reports || (!(variables.place in {own}) && {label})""",
+                f"""variables.reports || variables.tells
+                    || (!(variables.place in {own}) && {label})""",
                 "it did not opt in",
             ),
             Rule(
@@ -112,11 +124,24 @@ def _reports(settings: BoundarySettings) -> tuple[str, str]:
     )
 
 
+def _tells(settings: BoundarySettings, actions: Sequence[Action]) -> tuple[str, str]:
+    """Say whether an action on nodes leaves an Event, where those of nodes are."""
+    prefix = f"system:serviceaccount:{settings.actions_namespace}:"
+    accounts = [f"{prefix}{account_name(one)}" for one in actions if apart.works_there(one)]
+    return (
+        "tells",
+        f"""{flag(settings.node_actions)} && variables.place == {text(EVENTS_OF_NODES)}
+            && variables.what == 'CREATE /events'
+            && request.userInfo.username in {texts(accounts)}""",
+    )
+
+
 def _labels(settings: BoundarySettings) -> tuple[str, str]:
     """Give the labels of what can opt in: a namespace, or a node where that is switched on."""
-    node = """request.operation == 'UPDATE' && request.resource.group == ''
-        && request.resource.resource == 'nodes' && has(oldObject.metadata.labels)"""
-    nodes = f"{node} ? oldObject.metadata.labels : {{}}" if settings.node_actions else "{}"
+    node = f"""{flag(settings.node_actions)} && request.operation == 'UPDATE'
+        && request.resource.group == '' && request.resource.resource == 'nodes'
+        && has(oldObject.metadata.labels)"""
+    nodes = f"{node} ? oldObject.metadata.labels : {{}}"
     return (
         "labels",
         f"""variables.place != '' ? (namespaceObject != null

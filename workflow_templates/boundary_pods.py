@@ -5,6 +5,10 @@ privilege, and it stays as it was made; a pod reports its own node of its own Wo
 of Argo exists there; accounts, rights and tokens there are the publishers' and the kubelets'.
 """
 
+from collections.abc import Sequence
+
+from tiphys.workflow_templates import apart
+from tiphys.workflow_templates.action import Action
 from tiphys.workflow_templates.boundary_policy import (
     COLLECTORS,
     WRITES,
@@ -34,7 +38,7 @@ POD = (
 )
 
 
-def pods(settings: BoundarySettings) -> Policy:
+def pods(settings: BoundarySettings, actions: Sequence[Action]) -> Policy:
     """Judge the creation and every change of a pod among the runs."""
     changers = texts((settings.controller, *COLLECTORS))
     return Policy(
@@ -67,6 +71,7 @@ def pods(settings: BoundarySettings) -> Policy:
             ),
             *_shaped(settings),
             *_UNPRIVILEGED,
+            apart.pod_rule(actions),
         ),
     )
 

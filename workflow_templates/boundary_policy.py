@@ -18,8 +18,6 @@ _ADMISSION = "admissionregistration.k8s.io/v1"
 _HELM = "helm.sh/resource-policy"
 ALL = ("CREATE", "UPDATE", "DELETE", "CONNECT")
 WRITES = ("CREATE", "UPDATE", "DELETE")
-OPT_IN = "tiphys.io/heal"
-"""The label, with the value `enabled`, of what opted in."""
 GARBAGE_COLLECTOR = "system:serviceaccount:kube-system:generic-garbage-collector"
 NAMESPACE_CONTROLLER = "system:serviceaccount:kube-system:namespace-controller"
 COLLECTORS = (GARBAGE_COLLECTOR, NAMESPACE_CONTROLLER)
@@ -54,8 +52,9 @@ class BoundarySettings(BaseModel):
     """The first part of the policies' names, which are cluster-wide."""
     instance_id: str = "tiphys"
     """Argo's instanceID."""
-    node_actions: bool = False
-    """Let actions that declare it write nodes labelled `tiphys.io/heal: enabled`; no other."""
+    node_actions: bool | str = False
+    """Let actions that declare it write nodes labelled `tiphys.io/heal: enabled`; no other. Text
+    is a CEL literal itself, `true` or `false`."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +136,11 @@ def texts(values: Sequence[str] | str) -> str:
     if isinstance(values, str):
         return values
     return f"[{', '.join(text(value) for value in values)}]"
+
+
+def flag(value: bool | str) -> str:
+    """Write a CEL literal of a choice; text is one already."""
+    return value if isinstance(value, str) else str(value).lower()
 
 
 def line(expression: str) -> str:

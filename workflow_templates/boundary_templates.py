@@ -4,10 +4,14 @@ Invariants: only publishers write them; a template runs our own step program wit
 its only argument, as its action's own account, and always has an exit handler, deadlines and a
 mutex; parameters reach code through environment variables only. Under one name the steps, their
 order, their account and their parameters never change; what an installation decides (images,
-environment, tolerations, deadlines) may, or no release could be installed over another.
+environment, tolerations, deadlines) may, or no release could be installed over another. A rollback
+is tried again a few times, never without end.
 """
 
-from tiphys.workflow_templates.action import StepName
+from collections.abc import Sequence
+
+from tiphys.workflow_templates import apart
+from tiphys.workflow_templates.action import Action, StepName
 from tiphys.workflow_templates.boundary_policy import (
     NAMESPACE_CONTROLLER,
     WRITES,
@@ -35,13 +39,14 @@ _TEMPLATE = (
     "activeDeadlineSeconds", "container", "containerSet", "name", "outputs", "retryStrategy",
     "steps", "volumes",
 )  # fmt: skip
+_RETRY = ("backoff", "expression", "limit", "retryPolicy")
 _CONTAINER = (
     "args", "command", "dependencies", "env", "image", "imagePullPolicy", "name", "resources",
     "securityContext", "volumeMounts",
 )  # fmt: skip
 
 
-def templates(settings: BoundarySettings) -> Policy:
+def templates(settings: BoundarySettings, actions: Sequence[Action]) -> Policy:
     """Judge every write of a WorkflowTemplate."""
     return Policy(
         name="templates",
@@ -76,7 +81,13 @@ def templates(settings: BoundarySettings) -> Policy:
                    && (!has(step.when) || step.when == '{{workflow.status}} != Succeeded'))))""",
             ),
         ),
-        rules=(*_owner_rules(), *_SPEC_RULES, *_CODE_RULES),
+        rules=(
+            *_owner_rules(),
+            *_SPEC_RULES,
+            *_CODE_RULES,
+            _parameter_rule(actions),
+            apart.template_rule(actions),
+        ),
     )
 
 
@@ -131,10 +142,9 @@ _SPEC_RULES = (
         "the spec lacks a deadline, a mutex, an exit handler or another field of our templates",
     ),
     Rule(
-        f"""variables.gone || (object.spec.arguments.all(k, k == 'parameters')
-            && object.spec.arguments.parameters.all(p, p.all(k, k == 'name'))
-            && object.spec.arguments.parameters.map(p, p.name) == {texts(PARAMETERS)})""",
-        "the parameters are those of every template, without values",
+        """variables.gone || (object.spec.arguments.all(k, k == 'parameters')
+           && object.spec.arguments.parameters.all(p, p.all(k, k == 'name')))""",
+        "the arguments are parameters, without values",
     ),
     Rule(
         """variables.gone || (object.spec.synchronization.all(k, k == 'mutexes')
@@ -160,6 +170,12 @@ _SPEC_RULES = (
         """variables.templates.all(t, !has(t.retryStrategy)
            || (t.name == 'rollback' && has(t.container)))""",
         "nothing is tried again but a rollback",
+    ),
+    Rule(
+        f"""variables.templates.all(t, !has(t.retryStrategy) || (t.retryStrategy.all(k,
+            k in {texts(_RETRY)}) && has(t.retryStrategy.limit)
+            && string(t.retryStrategy.limit).matches('^[0-9]$')))""",
+        "a rollback is tried again nine times at most",
     ),
     Rule(
         """variables.templates.all(t, !has(t.volumes) || t.volumes.all(v,
@@ -194,8 +210,19 @@ _CODE_RULES = (
 )
 
 
+def _parameter_rule(actions: Sequence[Action]) -> Rule:
+    on_nodes = texts([action.name for action in actions if apart.works_there(action)])
+    return Rule(
+        f"""variables.gone || object.spec.arguments.parameters.map(p, p.name)
+            == (variables.action in {on_nodes} ? {texts((*PARAMETERS, apart.NODE))}
+            : {texts(PARAMETERS)})""",
+        "the parameters are those of every template, and of one on nodes the node's name",
+    )
+
+
 def catalogue(settings: BoundarySettings) -> Policy:
     """Judge every write of the catalogue, which says what the launcher may start."""
+    usual = ",".join(PARAMETERS)
     return Policy(
         name="catalogue",
         matches=(Match("", ("configmaps",), WRITES),),
@@ -211,7 +238,7 @@ def catalogue(settings: BoundarySettings) -> Policy:
             Rule(
                 f"""request.operation == 'DELETE' || !has(object.data) || object.data.all(k,
                     k.matches('^[a-z0-9][a-z0-9-]*-v[0-9]+$')
-                    && object.data[k] == '{",".join(PARAMETERS)}')""",
+                    && object.data[k] in ['{usual}', '{usual},{apart.NODE}'])""",
                 "an entry is a template's name with the parameters that every template declares",
             ),
         ),

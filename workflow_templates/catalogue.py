@@ -3,13 +3,18 @@
 from collections.abc import Mapping, Sequence
 
 from tiphys.workflow_templates.action import Action
+from tiphys.workflow_templates.cordon_drain_node import CordonDrainNode
 from tiphys.workflow_templates.delete_failed_job import DeleteFailedJob
 from tiphys.workflow_templates.delete_failed_pods import DeleteFailedPods
+from tiphys.workflow_templates.expand_volume import ExpandVolume
 from tiphys.workflow_templates.raise_memory_limit import RaiseMemoryLimit
+from tiphys.workflow_templates.replace_gpu_node import ReplaceGpuNode
 from tiphys.workflow_templates.restart_pod import RestartPod
 from tiphys.workflow_templates.rollout_restart import RolloutRestart
 from tiphys.workflow_templates.rollout_undo import RolloutUndo
+from tiphys.workflow_templates.scale_gpu_pool import ScaleGpuPool
 from tiphys.workflow_templates.scale_workload import ScaleWorkload
+from tiphys.workflow_templates.update_config import UpdateConfig
 
 
 class UnknownActionError(Exception):
@@ -32,13 +37,18 @@ def closed(actions: Sequence[Action]) -> Mapping[str, Action]:
 
 _ACTIONS = closed(
     (
+        CordonDrainNode(),
         DeleteFailedJob(),
         DeleteFailedPods(),
+        ExpandVolume(),
         RaiseMemoryLimit(),
+        ReplaceGpuNode(),
         RestartPod(),
         RolloutRestart(),
         RolloutUndo(),
+        ScaleGpuPool(),
         ScaleWorkload(),
+        UpdateConfig(),
     )
 )
 

@@ -15,14 +15,17 @@ from urllib.parse import quote
 
 import urllib3
 
-from tiphys.policies.model import Json, Object
+from tiphys.policies.model import Json, Object, ObjectReference
 
 REQUEST_SECONDS = 5.0
 """A write that was not answered by then may still happen; see `Unreachable`."""
+PAGE = 500
+"""Objects of one answer to a list."""
 MAX_ANSWER = 32 << 20
 """Bytes of one answer."""
 _DEFAULT_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _PLURALS = {
+    "ConfigMap": "configmaps",
     "CronJob": "cronjobs",
     "DaemonSet": "daemonsets",
     "Deployment": "deployments",
@@ -30,10 +33,18 @@ _PLURALS = {
     "HorizontalPodAutoscaler": "horizontalpodautoscalers",
     "Job": "jobs",
     "LimitRange": "limitranges",
+    "Machine": "machines",
+    "MachineDeployment": "machinedeployments",
+    "MachineSet": "machinesets",
+    "Namespace": "namespaces",
+    "Node": "nodes",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
     "Pod": "pods",
+    "PodDisruptionBudget": "poddisruptionbudgets",
     "ReplicaSet": "replicasets",
     "ResourceQuota": "resourcequotas",
     "StatefulSet": "statefulsets",
+    "StorageClass": "storageclasses",
     "VerticalPodAutoscaler": "verticalpodautoscalers",
 }
 
@@ -104,13 +115,25 @@ class Cluster:
         """Read one object; raises `Gone` when there is none."""
         return self._ask("GET", _path(api_version, kind, namespace, name))
 
-    def list(self, api_version: str, kind: str, namespace: str) -> Sequence[Object]:
-        """List the objects of a namespace; a kind that the cluster does not serve has none."""
-        try:
-            answer = self._ask("GET", _path(api_version, kind, namespace))
-        except Gone:
-            return []
-        return cast("Sequence[Object]", answer.get("items") or [])
+    def list(
+        self, api_version: str, kind: str, namespace: str, field_selector: str = ""
+    ) -> Sequence[Object]:
+        """List the objects of a namespace, or of all; a kind that is not served has none."""
+        found: list[Object] = []
+        query = f"limit={PAGE}&fieldSelector={quote(field_selector)}"
+        place, after = _path(api_version, kind, namespace), ""
+        while True:
+            try:
+                answer = self._ask("GET", f"{place}?{query}{after}")
+            except Gone:
+                if after:
+                    raise Unreachable(f"{place}: the list changed while it was read") from None
+                return []
+            found += cast("Sequence[Object]", answer.get("items") or [])
+            token = cast("dict[str, str]", answer.get("metadata") or {}).get("continue")
+            if not token:
+                return found
+            after = f"&continue={quote(token)}"
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -131,24 +154,52 @@ class Cluster:
         options: Json = {**_exactly(uid), "propagationPolicy": "Background"}
         self._ask("DELETE", _path("batch/v1", "Job", namespace, name), body=options)
 
-    def patch_workload(self, workload: Object, operations: Sequence[Json]) -> None:
-        """Apply a JSON patch to exactly the workload that was read, or raise `Conflict`.
+    def delete_machine(self, machine: ObjectReference) -> None:
+        """Delete exactly this Machine, its node behind it; `Conflict` for another uid."""
+        place = _path(machine.api_version, machine.kind, machine.namespace, machine.name)
+        options: Json = {**_exactly(machine.uid), "propagationPolicy": "Background"}
+        self._ask("DELETE", place, body=options)
+
+    def evict_pod(self, namespace: str, name: str, uid: str) -> None:
+        """Evict exactly this pod; `Conflict` for another uid, `Unreachable` while it is withheld.
+
+        Preconditions count only inside `deleteOptions`. A disruption budget answers 429.
+        https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
+        """
+        body: Json = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": _exactly(uid),
+        }
+        self._ask("POST", f"{_path('v1', 'Pod', namespace, name)}/eviction", body=body)
+
+    def patch_node(self, node: Object, operations: Sequence[Json]) -> None:
+        """Apply a JSON patch to exactly this node, or raise `Conflict`; the caller tests values."""
+        meta = cast("dict[str, str]", node["metadata"])
+        fence: Json = {"op": "test", "path": "/metadata/uid", "value": meta["uid"]}
+        place = _path("v1", "Node", "", meta["name"])
+        self._ask("PATCH", place, body=[fence, *operations], manager=self._manager)
+
+    def patch(self, obj: Object, operations: Sequence[Json]) -> None:
+        """Apply a JSON patch to exactly the object that was read, or raise `Conflict`.
 
         The test of its resourceVersion covers every old value and every mark in it.
         """
-        meta = cast("dict[str, str]", workload["metadata"])
+        meta = cast("dict[str, str]", obj["metadata"])
         tests: list[Json] = [
             {"op": "test", "path": "/metadata/uid", "value": meta["uid"]},
             {"op": "test", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]},
         ]
-        place = _path("apps/v1", str(workload["kind"]), meta["namespace"], meta["name"])
+        kind = str(obj["apiVersion"]), str(obj["kind"])
+        place = _path(*kind, meta.get("namespace", ""), meta["name"])
         self._ask("PATCH", place, body=[*tests, *operations], manager=self._manager)
 
-    def put_scale(self, workload: Object, replicas: int, *, undone: bool) -> None:
+    def put_scale(self, workload: Object, replicas: int, ending: str) -> None:
         """Set the replicas of exactly the workload that was read, or raise `Conflict`.
 
-        The field manager is the mark: only a subresource may be written. PUT, since a merge patch
-        of a custom resource's `/scale` ignores a wrong uid.
+        The field manager, with such an ending as `.undone`, is the mark: only a subresource may be
+        written. PUT, since a merge patch of a custom resource's `/scale` ignores a wrong uid.
         """
         meta = cast("dict[str, str]", workload["metadata"])
         fence = {key: meta[key] for key in ("name", "namespace", "uid", "resourceVersion")}
@@ -158,10 +209,9 @@ class Cluster:
             "metadata": {**fence},
             "spec": {"replicas": replicas},
         }
-        kind = str(workload["kind"])
-        place = _path("apps/v1", kind, meta["namespace"], meta["name"]) + "/scale"
-        manager = f"{self._manager}.undone" if undone else self._manager
-        self._ask("PUT", place, body=scale, manager=manager)
+        version, kind = str(workload["apiVersion"]), str(workload["kind"])
+        place = _path(version, kind, meta["namespace"], meta["name"]) + "/scale"
+        self._ask("PUT", place, body=scale, manager=f"{self._manager}{ending}")
 
     # --- the wire -------------------------------------------------------------------------------
 
@@ -226,4 +276,5 @@ def _judge(what: str, method: str, status: int, data: bytes) -> Object:
 def _path(api_version: str, kind: str, namespace: str, name: str = "") -> str:
     root = f"/api/{api_version}" if api_version == "v1" else f"/apis/{api_version}"
     item = f"/{quote(name, safe='')}" if name else ""
-    return f"{root}/namespaces/{quote(namespace, safe='')}/{_PLURALS[kind]}{item}"
+    within = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+    return f"{root}{within}/{_PLURALS[kind]}{item}"

@@ -21,7 +21,6 @@ from tiphys.workflow_templates.action import (
 from tiphys.workflow_templates.cluster import Gone
 from tiphys.workflow_templates.deleting import Deleting, exactly, name_and_uid
 from tiphys.workflow_templates.fenced import deviation
-from tiphys.workflow_templates.mark import Standing
 from tiphys.workflow_templates.pointers import at
 from tiphys.workflow_templates.scheduled_runs import (
     CRON_JOB,
@@ -152,7 +151,7 @@ class DeleteFailedJob(Action):
 
     def _deviation(self, run: Run, jobs: Sequence[Object]) -> str | None:
         (job,), space = jobs, run.plan.target.namespace
-        if mark.standing(run, job, mark.by_annotation(job)) is Standing.ANOTHERS:
+        if mark.under_another(run, job):
             return "another run has not finished with this target"
         maker = maker_of(job)
         try:

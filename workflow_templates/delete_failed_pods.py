@@ -17,7 +17,6 @@ from tiphys.workflow_templates.action import (
 from tiphys.workflow_templates.cluster import Gone
 from tiphys.workflow_templates.deleting import Deleting, exactly, name_and_uid
 from tiphys.workflow_templates.garbage_pods import GUARD, MOST, OWNED, garbage_of, reason_of
-from tiphys.workflow_templates.mark import Standing
 from tiphys.workflow_templates.pointers import at
 from tiphys.workflow_templates.workloads import Health, controller_of, healthy
 
@@ -153,9 +152,8 @@ def _deviation(run: Run, pods: Sequence[Object]) -> str | None:
         return f"{wanted} or a ReplicaSet of its pods is gone"
     if at(target, "/metadata/uid") != wanted.uid:
         return f"{wanted} is another object of that name"
-    for text in (mark.by_annotation(target), mark.by_manager(target)):
-        if mark.standing(run, target, text) is Standing.ANOTHERS:
-            return "another run has not finished with this target"
+    if mark.under_another(run, target):
+        return "another run has not finished with this target"
     if unwell := _unwell(target):
         return unwell
     known = {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tiphys.policies.model import Change, Json, Object, Plan
+from tiphys.policies.model import Change, Json, Object, ObjectReference, Plan
 from tiphys.workflow_templates import mark
 from tiphys.workflow_templates.action import (
     Deadlines,
@@ -38,6 +38,9 @@ Values = Sequence[tuple[str, Json, Json]]
 """(pointer, what is there, what will be there)."""
 
 
+_NOT_THERE = Report(Result.NOT_OURS, "somebody else changed or deleted the target", {})
+
+
 @dataclass(frozen=True)
 class _Deviation:
     """A target as it was read, and why it is not as planned."""
@@ -48,7 +51,7 @@ class _Deviation:
 
 @dataclass(frozen=True)
 class Fenced:
-    """One target under one run."""
+    """One object under one run: the target, or one of several (see `in_order`)."""
 
     run: Run
     deadlines: Deadlines
@@ -56,6 +59,20 @@ class Fenced:
     mark_of: Callable[[Object], str]
     write: Callable[[Object, Values, Trace], None]
     """Write exactly over the object that was read, and leave the mark; or raise `Conflict`."""
+    of: ObjectReference | None = None
+    """The object, as the plan's changes name it; None: the plan's target."""
+    hindrance: Callable[[Object], str | None] = lambda _: None
+    """Asked for an undo, which plans nothing again: why it would not do here now, or None."""
+
+    @property
+    def name(self) -> str:
+        """The object's kind and place, for people."""
+        return str(self.of or self.run.plan.target)
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """What the plan changes of this object."""
+        return [change for change in self.run.plan.changes if change.of == self.of]
 
     # --- before -------------------------------------------------------------------------------
 
@@ -80,7 +97,7 @@ class Fenced:
         return at(now, "/metadata/resourceVersion") != at(target, "/metadata/resourceVersion")
 
     def _look(self, planned: Callable[[Object], str | None]) -> "Object | Report | _Deviation":
-        run, wanted = self.run, self.run.plan.target
+        run, wanted = self.run, self.of or self.run.plan.target
         try:
             target = self.read()
         except Gone:
@@ -92,23 +109,36 @@ class Fenced:
         observed = {"mark": self.mark_of(target), "values": self._values(target)}
         if stands is Standing.OURS:
             return Report(Result.ALREADY_DONE, "this run has done it before", observed)
-        if stands is Standing.ANOTHERS:
+        if mark.under_another(run, target):
             return refused("another run has not finished with this target", **observed)
         if stands is Standing.LOST:
-            return refused("somebody changed the target since this run claimed it", **observed)
+            why = "somebody changed the target since this run claimed it"
+            return _Deviation(target, refused(why, **observed))
         if stands is Standing.UNDONE or mark.found(run, run.digest, Trace.UNDONE):
             return refused("this run was undone; it does not act again", **observed)
         if run.now() >= run.not_after:
             return refused("notAfter has passed", **observed)
-        deviation = planned(target)
+        deviation = self._unlike_left(target) if run.plan.undoes else planned(target)
         return _Deviation(target, refused(deviation, **observed)) if deviation else target
+
+    def _unlike_left(self, target: Object) -> str | None:
+        """Say why what an earlier run left must not be put back now, or None."""
+        run = self.run
+        undone = str(run.plan.undoes)
+        if mark.found(run, undone.removeprefix("tiphys-"), Trace.UNDONE):
+            return f"{undone} was rolled back"
+        if not mark.left_by(undone, self.mark_of(target)):
+            return f"{self.name} does not bear the mark of {undone} any more"
+        if not self._has(target, intended=False):
+            return f"somebody has changed what {undone} left"
+        return self.hindrance(target)
 
     # --- acting -------------------------------------------------------------------------------
 
     def act(self, planned: Callable[[Object], str | None]) -> Report:
         """Write the plan's values once; read again after each conflict or missing answer."""
         run = self.run
-        intended = [(c.path, c.present, c.intended) for c in run.plan.changes]
+        intended = [(c.path, c.present, c.intended) for c in self.changes]
         until = run.now() + timedelta(seconds=self.deadlines.act)
         while run.now() < until:
             target = self.look(planned)
@@ -117,11 +147,12 @@ class Fenced:
             if not mark.claim(run, target):
                 return refused("rollback of this run has begun")
             try:
-                self.write(target, intended, Trace.ACT)
+                self.write(target, intended, Trace.BACK if run.plan.undoes else Trace.ACT)
             except (Conflict, Unreachable):
                 run.sleep(PAUSE_SECONDS)
                 continue
-            mark.tell(run, "Acted", f"tiphys-{run.digest}: {run.plan.action}")
+            if self.of is None:
+                mark.tell(run, mark.ACTED, f"tiphys-{run.digest}: {run.plan.action}")
             return Report(Result.ACTED, f"changed {_names(intended)}", {})
         return Report(Result.CRASHED, "the target could not be written in time", {})
 
@@ -137,21 +168,20 @@ class Fenced:
         until = run.now() + timedelta(seconds=self.deadlines.rollback)
         while run.now() < until:
             target = self._ours()
-            stands = target and mark.standing(run, target, self.mark_of(target))
+            stands = mark.standing(run, target, self.mark_of(target)) if target else Standing.LOST
             if stands in {Standing.UNTOUCHED, Standing.ANOTHERS} or not (target or claimed):
                 if run.now() >= settled:
                     return Report(Result.NOTHING_CHANGED, "this run changed nothing", {})
                 run.sleep(PAUSE_SECONDS)
                 continue
-            if target is None or stands is Standing.LOST:
-                return Report(Result.NOT_OURS, "somebody else changed or deleted the target", {})
-            if not self._has(target, intended=stands is Standing.OURS):
-                observed = {"values": self._values(target)}
-                return Report(Result.NOT_OURS, "somebody else changed the values since", observed)
+            if target is None:
+                return _NOT_THERE
+            if foreign := self._foreign(target, stands):
+                return foreign
             if stands is Standing.UNDONE:
                 return self._hold(until)
             try:
-                back = [(c.path, c.intended, c.present) for c in run.plan.changes]
+                back = [(c.path, c.intended, c.present) for c in self.changes]
                 self.write(target, back, Trace.UNDONE)
             except (Conflict, Unreachable):
                 run.sleep(PAUSE_SECONDS)
@@ -161,6 +191,45 @@ class Fenced:
             mark.tell(run, "Undid", f"tiphys-{run.digest}: put back {_names(back)}")
             return self._hold(until)
         return Report(Result.NOT_UNDONE, "the values could not be put back in time", {})
+
+    def foreign(self) -> Report | None:
+        """Say that somebody else has changed since what this run wrote, or None."""
+        target = self._ours()
+        if target is None:
+            return _NOT_THERE if mark.found(self.run, self.run.digest, Trace.ACT) else None
+        stands = mark.standing(self.run, target, self.mark_of(target))
+        if stands in {Standing.UNTOUCHED, Standing.ANOTHERS} or self.unwritten():
+            return None
+        return self._foreign(target, stands)
+
+    def unwritten(self) -> bool:
+        """Say whether somebody changed the object after the claim and before this run wrote it.
+
+        It never does then: act refuses, and a write under way meets another version. The values
+        are still, or again, those that were there.
+        """
+        target = self._ours()
+        if target is None or not self._has(target, intended=False):
+            return False
+        return mark.standing(self.run, target, self.mark_of(target)) is Standing.LOST
+
+    def _foreign(self, target: Object, stands: Standing) -> Report | None:
+        if stands is Standing.LOST:
+            return _NOT_THERE
+        if self._has(target, intended=stands is Standing.OURS):
+            return None
+        observed = {"values": self._values(target)}
+        return Report(Result.NOT_OURS, "somebody else changed the values since", observed)
+
+    def keep(self) -> None:
+        """Mark the change as verified, so that later runs may act; as good as it goes."""
+        try:
+            target = self.read()
+            for ending, verified in ((Trace.ACT, Trace.KEPT), (Trace.BACK, Trace.STAYS)):
+                if self.mark_of(target) == f"{self.run.digest}.{ending}":
+                    self.write(target, (), verified)
+        except ClusterError:
+            return
 
     def holds_intended(self, target: Object) -> bool:
         """Say whether every value is the one that act left."""
@@ -192,18 +261,18 @@ class Fenced:
             target = self.read()
         except Gone:
             return None
-        return target if at(target, "/metadata/uid") == self.run.plan.target.uid else None
+        wanted = self.of or self.run.plan.target
+        return target if at(target, "/metadata/uid") == wanted.uid else None
 
     def _has(self, target: Object, *, intended: bool) -> bool:
         return all(
-            equal(at(target, c.path), c.intended if intended else c.present)
-            for c in self.run.plan.changes
+            equal(at(target, c.path), c.intended if intended else c.present) for c in self.changes
         )
 
     def _values(self, target: Object) -> dict[str, object]:
         """Say where the values stand, in words: a pod template's variables may hold secrets."""
         words: dict[str, object] = {}
-        for change in self.run.plan.changes:
+        for change in self.changes:
             value = at(target, change.path)
             if isinstance(value, int):
                 words[change.path] = value

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tiphys.policies.model import Json
 from tiphys.workflow_templates.action import Action, Right, Scope
+from tiphys.workflow_templates.mark import EVENTS_OF_NODES
 
 ACTION_LABEL = "tiphys.io/action"
 _RBAC = "rbac.authorization.k8s.io"
@@ -46,7 +47,14 @@ def cluster_access(action: Action, account_namespace: str, prefix: str) -> list[
     """Give the action's rights outside namespaces; nothing for most. Names begin with `prefix`."""
     wide = [right for right in action.rights if right.scope is Scope.CLUSTER]
     place = "", f"{prefix}-{account_name(action)}"
-    return _granted(action, place, account_namespace, wide) if wide else []
+    if not wide:
+        return []
+    found = _granted(action, place, account_namespace, wide)
+    if action.works_on_nodes:
+        # A node's Events are there, whoever leaves them.
+        name = f"{prefix}-{account_name(action)}-events"
+        found += _granted(action, (EVENTS_OF_NODES, name), account_namespace, (_EVENTS,))
+    return found
 
 
 def _granted(

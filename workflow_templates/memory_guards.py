@@ -1,27 +1,23 @@
 """What a change of one container's memory may be, in the words of admission. Pure.
 
 The bounds are those that planning keeps to (`raise_memory_limit`); a test holds the two against
-each other. The run's own mark, as it was, tells raising from putting back.
+each other. The run's own mark, as it was, tells raising from putting back; an undo lowers what
+another run, whose mark still stands there, has raised.
 """
 
 from tiphys.workflow_templates.action import Guard
-from tiphys.workflow_templates.mark import ANNOTATION, Trace
+from tiphys.workflow_templates.phases import AGAIN, BACK, ONCE, PHASES, UNDO
 from tiphys.workflow_templates.template_guards import NOTES, workload_guards
 
 FACTOR = 2
 """How many times the present limit the new one may be."""
 MOST_MIB = 65_536
 
-_NOTED = f"'{ANNOTATION}' in variables.noted ? 'tiphys-' + variables.noted['{ANNOTATION}'] : ''"
-_MARK = f"'{ANNOTATION}' in variables.notes ? 'tiphys-' + variables.notes['{ANNOTATION}'] : ''"
 TERMS = (
     *NOTES,
     ("fresh", "object.spec.template.spec"),
     ("prior", "oldObject.spec.template.spec"),
-    ("raised", f"({_NOTED}) in [variables.run + '.{Trace.ACT}', variables.run + '.{Trace.KEPT}']"),
-    ("ended", f"({_NOTED}) == variables.run + '.{Trace.UNDONE}'"),
-    ("raises", f"({_MARK}) == variables.run + '.{Trace.ACT}'"),
-    ("undoes", f"({_MARK}) == variables.run + '.{Trace.UNDONE}'"),
+    *PHASES,
 )
 
 
@@ -55,9 +51,9 @@ def _within(small: str, large: str) -> str:
 
 _LIMITED = f"{_has('c', 'limits')} && {_has('p', 'limits')}"
 _BOUNDED = f"""!({_LIMITED}) || {_NEW}.compareTo({_OLD}) == 0
-    || (variables.raises && !variables.raised && !variables.ended && {_within(_OLD, _NEW)}
+    || (({ONCE} || {AGAIN}) && {_within(_OLD, _NEW)}
     && {_NEW}.compareTo(quantity('{MOST_MIB}Mi')) <= 0)
-    || (variables.undoes && variables.raised && {_within(_NEW, _OLD)})"""
+    || (({BACK} || {UNDO}) && {_within(_NEW, _OLD)})"""
 _FOLLOWS = f"""!({_has("c", "requests")} && {_has("p", "requests")})
     || c.resources.requests.memory == p.resources.requests.memory
     || ({_LIMITED} && quantity(p.resources.requests.memory).compareTo({_OLD}) == 0

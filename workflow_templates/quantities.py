@@ -31,7 +31,11 @@ def amount(quantity: object) -> Fraction:
 
 def mebibytes(number: int) -> str:
     """Write MiB in the canonical form, which is what the API server stores: 1024 is `1Gi`."""
-    return f"{number // 1024}Gi" if number % 1024 == 0 else f"{number}Mi"
+    for suffix in ("Mi", "Gi"):
+        if number % 1024:
+            return f"{number}{suffix}"
+        number //= 1024
+    return f"{number}Ti"
 
 
 def told(size: Fraction | int) -> str:

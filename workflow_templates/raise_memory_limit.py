@@ -19,10 +19,10 @@ from tiphys.workflow_templates.action import (
 )
 from tiphys.workflow_templates.memory_guards import FACTOR, MOST_MIB
 from tiphys.workflow_templates.memory_room import refusal, vertical_autoscaler
+from tiphys.workflow_templates.object_patch import ObjectPatch
 from tiphys.workflow_templates.pointers import at, differences
 from tiphys.workflow_templates.quantities import MIB, amount, mebibytes, told
 from tiphys.workflow_templates.rollouts import obstacle, turnover
-from tiphys.workflow_templates.template_patch import TemplatePatch
 
 _RESOURCES = ("deployments", "statefulsets")
 _SCALER = Related("autoscaling.k8s.io/v1", "VerticalPodAutoscaler")
@@ -73,6 +73,11 @@ class RaiseMemoryLimit(Action):
             raise NotApplicableError(why)
         return tuple(differences(present, intended, "/spec/template"))
 
+    def hindrance(self, target: Object, related: Mapping[str, Sequence[Object]]) -> str | None:
+        """Say why the earlier pod template would not reach every pod now."""
+        del related
+        return obstacle(target)
+
     def risk(self, target: Object, parameters: Parameters) -> Risk:
         """Medium: every pod is replaced, and takes more from its node."""
         del target, parameters
@@ -108,7 +113,7 @@ class RaiseMemoryLimit(Action):
         """Put the earlier limit back."""
         return self._patch(run).rollback()
 
-    def _patch(self, run: Run) -> TemplatePatch:
+    def _patch(self, run: Run) -> ObjectPatch:
         wanted = RaiseMemoryLimitParameters.model_validate(run.plan.parameters)
 
         def plan_on(target: Object) -> Sequence[Change]:
@@ -116,7 +121,7 @@ class RaiseMemoryLimit(Action):
             related = {r.kind: run.cluster.list(r.api_version, r.kind, place) for r in self.reads}
             return self.changes(target, related, wanted)
 
-        return TemplatePatch(run, self.deadlines, plan_on)
+        return ObjectPatch(run, self.deadlines, plan_on, hindrance=obstacle)
 
 
 def _raised(template: Any, wanted: RaiseMemoryLimitParameters) -> Any:

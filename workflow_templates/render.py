@@ -13,6 +13,7 @@ from hera.workflows import models as m
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiphys.policies.model import Json
+from tiphys.workflow_templates import apart
 from tiphys.workflow_templates.action import EXIT_CODES, Action, Result, StepName
 from tiphys.workflow_templates.catalogue import every, template_name
 from tiphys.workflow_templates.fenced import LONGEST_HOLD
@@ -26,7 +27,7 @@ from tiphys.workflow_templates.identities import (
 from tiphys.workflow_templates.verification import LONGEST_WATCH
 
 PARAMETERS = ("plan", "notAfter", "signature", "target")
-"""What a Workflow is given, in the order of the catalogue's entries."""
+"""What every Workflow is given."""
 CATALOGUE = "tiphys-catalogue"
 _WORK = "/tmp/tiphys"  # noqa: S108  an emptyDir of the step's own pod
 _OUTCOME = f"{_WORK}/outcome"
@@ -100,7 +101,12 @@ def cluster_role_bindings(settings: RenderSettings, *, nodes: bool) -> list[dict
 
 def catalogue_entries() -> dict[str, str]:
     """Give each template's name and the parameters that its Workflows must carry."""
-    return {template_name(action): ",".join(PARAMETERS) for action in every()}
+    return {template_name(action): ",".join(parameters_of(action)) for action in every()}
+
+
+def parameters_of(action: Action) -> tuple[str, ...]:
+    """Give what a Workflow of an action is given, in the order of the catalogue's entries."""
+    return (*PARAMETERS, apart.NODE) if apart.works_there(action) else PARAMETERS
 
 
 # --- the WorkflowTemplate ---------------------------------------------------------------------
@@ -125,7 +131,7 @@ def workflow_template(settings: RenderSettings, action: Action) -> dict[str, Jso
         spec=m.WorkflowSpec(
             entrypoint="steps",
             on_exit="exit",
-            arguments=m.Arguments(parameters=[m.Parameter(name=name) for name in PARAMETERS]),
+            arguments=m.Arguments(parameters=[m.Parameter(name=n) for n in parameters_of(action)]),
             service_account_name=account_name(action),
             # The executor reports as the same account; an account of its own would need a
             # long-lived token in a Secret (Argo: `executor.serviceAccountName`).
@@ -145,6 +151,7 @@ def workflow_template(settings: RenderSettings, action: Action) -> dict[str, Jso
                 seccomp_profile=m.SeccompProfile(type="RuntimeDefault"),
             ),
             tolerations=_tolerations() if settings.tolerate_pressure else None,
+            affinity=_affinity(action),
             templates=_templates(settings, action),
         ),
     )
@@ -239,10 +246,19 @@ def _environment(settings: RenderSettings, action: Action) -> list[m.EnvVar]:
         "TIPHYS_NOT_AFTER": "{{workflow.parameters.notAfter}}",
         "TIPHYS_SIGNATURE": "{{workflow.parameters.signature}}",
         "TIPHYS_TARGET": "{{workflow.parameters.target}}",
+        apart.VARIABLE: _of_node(action),
         "TIPHYS_OUTCOME_FILE": _OUTCOME,
         "TIPHYS_TERMINATION_LOG": "/dev/termination-log",
     }
     return [m.EnvVar(name=name, value=value) for name, value in values.items() if value]
+
+
+def _affinity(action: Action) -> m.Affinity | None:
+    return m.Affinity.model_validate(apart.affinity()) if apart.works_there(action) else None
+
+
+def _of_node(action: Action) -> str:
+    return f"{{{{workflow.parameters.{apart.NODE}}}}}" if apart.works_there(action) else ""
 
 
 def _outputs() -> m.Outputs:

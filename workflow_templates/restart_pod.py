@@ -147,14 +147,16 @@ class RestartPod(Action):
         """Give None when the pod may be deleted now, else why not."""
         target = run.plan.target
         pod = planned_pod(run, ending=False)
-        if pod is None and mark.found(run, run.digest, Trace.ACT):
-            return Report(Result.ALREADY_DONE, "this run deleted the pod before", {})
         if pod is None:
+            if mark.found(run, run.digest, Trace.ACT):
+                return Report(Result.ALREADY_DONE, "this run deleted the pod before", {})
             return refused(f"{target} is gone, and not by this run")
         if mark.found(run, run.digest, Trace.UNDONE):
             return refused("this run has ended; it does not act again")
         if run.now() >= run.not_after:
             return refused("notAfter has passed")
+        if mark.under_another(run, pod):
+            return refused("another run has not finished with this target")
         related = owner_of(run, pod)
         why = deviation(run.plan, lambda: self.changes(pod, related, RestartPodParameters()))
         return refused(why) if why else None

@@ -15,9 +15,9 @@ from tiphys.workflow_templates.action import (
     Right,
     Run,
 )
+from tiphys.workflow_templates.object_patch import ObjectPatch
 from tiphys.workflow_templates.pointers import at, differences
 from tiphys.workflow_templates.rollouts import obstacle, turnover
-from tiphys.workflow_templates.template_patch import TemplatePatch
 
 RESTART = "tiphys.io/restart"
 """The annotation of the pod template whose change makes the controller replace the pods."""
@@ -50,10 +50,12 @@ class RolloutRestart(Action):
     ) -> tuple[Change, ...]:
         """Give the change of one annotation; raises `NotApplicableError`."""
         del related, parameters
-        if why := obstacle(target):
-            raise NotApplicableError(why)
-        present = at(target, "/spec/template")
-        return tuple(differences(present, _restarted(present), "/spec/template"))
+        return restart(target)
+
+    def hindrance(self, target: Object, related: Mapping[str, Sequence[Object]]) -> str | None:
+        """Say why the earlier pod template would not reach every pod now."""
+        del related
+        return obstacle(target)
 
     def risk(self, target: Object, parameters: Parameters) -> Risk:
         """Low; medium where every pod may end before a new one is ready."""
@@ -63,12 +65,7 @@ class RolloutRestart(Action):
     def blast_radius(self, target: Object, parameters: Parameters) -> str:
         """Say how many pods are replaced and how many may be missing meanwhile."""
         del parameters
-        place = f"{at(target, '/metadata/namespace')}/{at(target, '/metadata/name')}"
-        seen = turnover(target)
-        return (
-            f"All {seen.pods} pods of {target.get('kind')} {place} are replaced step by step: at "
-            f"most {seen.missing} are missing and {seen.surplus} too many at any moment."
-        )
+        return replaced(target)
 
     def precheck(self, run: Run) -> Report:
         """Answer whether the pod template is still the plan's and would reach every pod."""
@@ -86,9 +83,31 @@ class RolloutRestart(Action):
         """Put the earlier annotation back."""
         return self._patch(run).rollback()
 
-    def _patch(self, run: Run) -> TemplatePatch:
+    def _patch(self, run: Run) -> ObjectPatch:
         nothing = RolloutRestartParameters()
-        return TemplatePatch(run, self.deadlines, lambda found: self.changes(found, {}, nothing))
+
+        def plan_on(found: Object) -> Sequence[Change]:
+            return self.changes(found, {}, nothing)
+
+        return ObjectPatch(run, self.deadlines, plan_on, hindrance=obstacle)
+
+
+def restart(target: Object) -> tuple[Change, ...]:
+    """Give the change that replaces every pod of a workload; raises `NotApplicableError`."""
+    if why := obstacle(target):
+        raise NotApplicableError(why)
+    present = at(target, "/spec/template")
+    return tuple(differences(present, _restarted(present), "/spec/template"))
+
+
+def replaced(target: Object) -> str:
+    """Say what that does to the number of pods."""
+    place = f"{at(target, '/metadata/namespace')}/{at(target, '/metadata/name')}"
+    seen = turnover(target)
+    return (
+        f"All {seen.pods} pods of {target.get('kind')} {place} are replaced step by step: at "
+        f"most {seen.missing} are missing and {seen.surplus} too many at any moment."
+    )
 
 
 def _restarted(template: Any) -> Any:

@@ -13,8 +13,9 @@ from tiphys.workflow_templates.action import (
     Right,
     Run,
 )
+from tiphys.workflow_templates.object_patch import ObjectPatch
 from tiphys.workflow_templates.pointers import at, differences
-from tiphys.workflow_templates.template_patch import TemplatePatch
+from tiphys.workflow_templates.rollouts import obstacle
 from tiphys.workflow_templates.workloads import (
     caught_up,
     replicas,
@@ -68,6 +69,11 @@ class RolloutUndo(Action):
             raise NotApplicableError(why)
         return found
 
+    def hindrance(self, target: Object, related: Mapping[str, Sequence[Object]]) -> str | None:
+        """Say why the earlier pod template would not reach every pod now."""
+        del related
+        return obstacle(target)
+
     def risk(self, target: Object, parameters: Parameters) -> Risk:
         """Medium: every pod is replaced by what ran before."""
         del target, parameters
@@ -99,9 +105,9 @@ class RolloutUndo(Action):
         """Put back the values that act replaced."""
         return self._patch(run).rollback()
 
-    def _patch(self, run: Run) -> TemplatePatch:
+    def _patch(self, run: Run) -> ObjectPatch:
         def plan_on(target: Object) -> Sequence[Change]:
             sets = run.cluster.list("apps/v1", "ReplicaSet", run.plan.target.namespace)
             return self.changes(target, {"ReplicaSet": sets}, RolloutUndoParameters())
 
-        return TemplatePatch(run, self.deadlines, plan_on)
+        return ObjectPatch(run, self.deadlines, plan_on, hindrance=obstacle)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tiphys.policies.model import Object
 from tiphys.workflow_templates.pointers import at
-from tiphys.workflow_templates.workloads import caught_up, replicas, rolling_out
+from tiphys.workflow_templates.workloads import replicas, rolling_out
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,6 @@ def obstacle(workload: Object) -> str | None:
     """Say why a new pod template would not reach every pod, or not now; None where it would."""
     if at(workload, "/spec/paused"):
         return "the rollout is paused"
-    if not caught_up(workload):
-        return "its controller has not seen the newest change yet"
     if at(workload, "/spec/updateStrategy/type") == "OnDelete":
         return "its update strategy is OnDelete: a new pod template replaces no pod"
     if int(at(workload, "/spec/updateStrategy/rollingUpdate/partition") or 0) > 0:

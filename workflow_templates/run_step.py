@@ -129,10 +129,15 @@ def _match(plan: Plan, action: Action, need: Callable[[str], str]) -> None:
         raise RefusedError("the mutex is not on the plan's target")
     if not need("TIPHYS_ACTION") == template_name(action) == f"{plan.action}-v{plan.version}":
         raise RefusedError("the plan is for another action or version than this template")
-    if (target.api_version, target.kind) not in action.kinds or not target.namespace:
+    on_node = (target.api_version, target.kind) == ("v1", "Node")
+    if (target.api_version, target.kind) not in action.kinds or bool(target.namespace) is on_node:
         raise RefusedError(f"{action.name} does not work on a {target.kind}")
+    if on_node and need("TIPHYS_NODE") != target.name:
+        raise RefusedError("this pod is kept off another node than the plan's")
     if not plan.changes:
         raise RefusedError("the plan changes nothing")
+    if plan.undoes and not action.reversible:
+        raise RefusedError(f"{action.name} cannot be undone")
     if plan.check.settle_seconds + plan.check.hold_seconds > LONGEST_WATCH:
         raise RefusedError("the plan asks to watch for longer than this template allows")
 

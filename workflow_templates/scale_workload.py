@@ -66,13 +66,14 @@ class ScaleWorkload(Action):
             Guard(
                 scale,
                 """has(request.options.fieldManager)
-                   && request.options.fieldManager in [variables.run, variables.run + '.undone']""",
+                   && request.options.fieldManager in [variables.run, variables.run + '.undone',
+                   variables.run + '.back']""",
                 "the field manager is the run: it is the mark of who set the replicas",
             ),
             Guard(
                 scale,
                 f"""object.spec.replicas <= {_MOST}
-                    || request.options.fieldManager == variables.run + '.undone'""",
+                    || request.options.fieldManager != variables.run""",
                 f"at most {_MOST} replicas, unless put back",
             ),
         )
@@ -85,14 +86,18 @@ class ScaleWorkload(Action):
     ) -> tuple[Change, ...]:
         """Give the change of `spec.replicas`; refuses under an autoscaler and in a rollout."""
         wanted, present = _wanted(parameters), replicas(target)
-        owner = autoscaler_of(target, related.get(_AUTOSCALER.kind, ()))
-        if owner:
-            raise NotApplicableError(f"HorizontalPodAutoscaler {owner} owns the replicas")
-        if rollout := rolling_out(target):
-            raise NotApplicableError(rollout)
+        if why := self.hindrance(target, related):
+            raise NotApplicableError(why)
         if wanted == present:
             raise NotApplicableError(f"there are {present} replicas already")
         return (Change(path="/spec/replicas", present=present, intended=wanted),)
+
+    def hindrance(self, target: Object, related: Mapping[str, Sequence[Object]]) -> str | None:
+        """Name an autoscaler that has come to own the replicas, or a rollout."""
+        owner = autoscaler_of(target, related.get(_AUTOSCALER.kind, ()))
+        if owner:
+            return f"HorizontalPodAutoscaler {owner} owns the replicas"
+        return rolling_out(target)
 
     def risk(self, target: Object, parameters: Parameters) -> Risk:
         """Low up to half as many again, high below half, else medium."""
@@ -140,17 +145,15 @@ class ScaleWorkload(Action):
 
     def _deviation(self, run: Run, target: Object) -> str | None:
         wanted = ScaleWorkloadParameters.model_validate(run.plan.parameters)
-        kind, version = _AUTOSCALER.kind, _AUTOSCALER.api_version
-        scalers = run.cluster.list(version, kind, run.plan.target.namespace)
-        return deviation(run.plan, lambda: self.changes(target, {kind: scalers}, wanted))
+        return deviation(run.plan, lambda: self.changes(target, _scalers(run), wanted))
 
     def _fenced(self, run: Run) -> Fenced:
         target = run.plan.target
 
         def write(workload: Object, values: Values, trace: Trace) -> None:
             ((_, _, number),) = values
-            undone = trace is Trace.UNDONE
-            run.cluster.put_scale(workload, cast("int", number), undone=undone)
+            ending = "" if trace is Trace.ACT else f".{trace}"
+            run.cluster.put_scale(workload, cast("int", number), ending)
 
         return Fenced(
             run=run,
@@ -158,7 +161,13 @@ class ScaleWorkload(Action):
             read=lambda: run.cluster.get("apps/v1", target.kind, target.namespace, target.name),
             mark_of=mark.by_manager,
             write=write,
+            hindrance=lambda target: self.hindrance(target, _scalers(run)),
         )
+
+
+def _scalers(run: Run) -> Mapping[str, Sequence[Object]]:
+    kind, version = _AUTOSCALER.kind, _AUTOSCALER.api_version
+    return {kind: run.cluster.list(version, kind, run.plan.target.namespace)}
 
 
 def _wanted(parameters: Parameters) -> int:

@@ -61,7 +61,7 @@ NOTES = (
     ("notes", "has(object.metadata.annotations) ? object.metadata.annotations : {}"),
     ("noted", "has(oldObject.metadata.annotations) ? oldObject.metadata.annotations : {}"),
 )
-"""The annotations of the workload, after and before."""
+"""The annotations of the object, after and before."""
 TERMS = (
     ("fresh", "object.spec.template.spec"),
     ("prior", "oldObject.spec.template.spec"),
@@ -79,7 +79,7 @@ TERMS = (
 )
 _COUNTED = "deprecated.daemonset.template.generation"
 """The API server counts a DaemonSet's pod templates there, and takes nobody else's value."""
-_MARKS = [f".{trace.value}" for trace in Trace]
+MARKS = [f".{trace.value}" for trace in Trace if trace is not Trace.ENDS]
 _PLAIN = """(!has(c.securityContext)
     || ((!has(c.securityContext.privileged) || !c.securityContext.privileged)
     && (!has(c.securityContext.capabilities) || !has(c.securityContext.capabilities.add))
@@ -127,11 +127,12 @@ def workload_guards(resource: str) -> tuple[Guard, ...]:
                || (k in oldObject.spec && object.spec[k] == oldObject.spec[k]))""",
             "only the pod template changes",
         ),
-        *_of_metadata(resource),
+        *metadata_guards(resource),
     )
 
 
-def _of_metadata(resource: str) -> tuple[Guard, ...]:
+def metadata_guards(resource: str) -> tuple[Guard, ...]:
+    """Let a write change the run's mark, and nothing else of the metadata; it needs `NOTES`."""
     free = f"k == '{ANNOTATION}'"
     if resource == "apps/daemonsets":
         free = f"k in ['{ANNOTATION}', '{_COUNTED}']"
@@ -148,7 +149,7 @@ def _of_metadata(resource: str) -> tuple[Guard, ...]:
         ),
         Guard(
             resource,
-            f"""'{ANNOTATION}' in variables.notes && {_MARKS}.exists(ending,
+            f"""'{ANNOTATION}' in variables.notes && {MARKS}.exists(ending,
                 'tiphys-' + variables.notes['{ANNOTATION}'] == variables.run + ending)""",
             "every change bears the mark of its run",
         ),

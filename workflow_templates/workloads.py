@@ -8,6 +8,8 @@ from tiphys.policies.model import Object
 from tiphys.workflow_templates.pointers import at
 
 REVISION = "deployment.kubernetes.io/revision"
+_SILENT = {"CronJob", "Job"}
+"""Kinds whose controllers do not tell which generation they have seen."""
 _ROLLED_OUT = {"DaemonSet", "Deployment", "StatefulSet"}
 
 
@@ -34,7 +36,9 @@ def replicas(obj: Object) -> int:
 
 
 def caught_up(obj: Object) -> bool:
-    """Say whether the controller has seen the newest spec."""
+    """Say whether the controller has seen the newest spec, as far as it tells."""
+    if obj.get("kind") in _SILENT:
+        return True
     return _status(obj, "observedGeneration") >= int(at(obj, "/metadata/generation") or 0)
 
 
@@ -58,7 +62,7 @@ def rolling_out(obj: Object) -> str | None:
 def healthy(obj: Object) -> Health:
     """Judge a workload by its own status."""
     name = f"{obj.get('kind')} {at(obj, '/metadata/name')}"
-    if not caught_up(obj) and obj.get("kind") != "Job":
+    if not caught_up(obj):
         return Health(False, f"{name}: its controller has not seen the newest change yet")
     if obj.get("kind") == "Job":
         return _job(obj, name)

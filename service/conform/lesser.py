@@ -48,7 +48,7 @@ def lesser_account(stage: Stage, action: Action, right: Right, verb: str) -> Les
             own["roleRef"] = {**own["roleRef"], "name": name}
             own["subjects"] = [{**subject, "name": name}]
         world.install(own)
-        if own["kind"].startswith("Cluster"):
+        if place.get("namespace") != stage.namespace:
             world.swept.append(place_of(own))
     return Lesser(name, stage.wire, whole)
 

@@ -1,6 +1,6 @@
 """Real runs of the catalogue's actions: planned on live objects, signed, and launched as we do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -11,17 +11,15 @@ from tiphys.policies.model import Check, DecidedBy, Plan, Target
 from tiphys.policies.plan import digest, encode, short_digest, workflow_name
 from tiphys.service.argo import Argo, Submission
 from tiphys.service.conform.flights import Flight, publish
-from tiphys.service.conform.wire import Json, place
+from tiphys.service.conform.wire import Json, place, place_of
 from tiphys.service.conform.worlds import World
+from tiphys.service.database import stamp
 from tiphys.service.outcomes import RunView, view
+from tiphys.workflow_templates import apart
 from tiphys.workflow_templates.action import Result, StepName
-from tiphys.workflow_templates.catalogue import find, template_name
-from tiphys.workflow_templates.render import (
-    RenderSettings,
-    cluster_role_bindings,
-    manifests,
-    role_bindings,
-)
+from tiphys.workflow_templates.catalogue import every, find, template_name
+from tiphys.workflow_templates.identities import access, cluster_access
+from tiphys.workflow_templates.render import RenderSettings, manifests
 from tiphys.workflow_templates.signature import public_hex, sign
 
 HOPELESS = 0.01
@@ -40,16 +38,38 @@ def settings(world: World, share: float = 1.0, prometheus_url: str = "") -> Rend
         catalogue_namespace=world.actions,
         prometheus_url=prometheus_url,
         verify_share=share,
+        name_prefix=world.actions,
     )
 
 
-def shop(world: World) -> str:
-    """Make a namespace that opted in, where the actions may work."""
-    space = world.namespace()
-    world.install(*role_bindings(settings(world), space))
-    for nodes in (False, True):
-        world.install(*cluster_role_bindings(settings(world), nodes=nodes))
+def shop(world: World, action: str = "") -> str:
+    """Make a namespace that opted in, where an action may work; without one, every action."""
+    publish_all(world)
+    space, decided = world.namespace(), settings(world)
+    for one in [find(action)] if action else every():
+        world.install(*access(one, space, decided.namespace))
+        with world.lock:
+            if one.name not in world.let_out:
+                wide = cluster_access(one, decided.namespace, decided.name_prefix)
+                world.install(*wide)
+                world.swept += map(place_of, wide)
+                world.let_out.add(one.name)
     return space
+
+
+def related_to(
+    world: World, target: Json, action_name: str, chosen: Mapping[str, Any]
+) -> dict[str, list[Json]]:
+    """Read what an action's planning reads beside its target, by kind."""
+    space = target["metadata"].get("namespace", "")
+    related: dict[str, list[Json]] = {}
+    for kind in find(action_name).reads:
+        where, name = kind.place(space), str(chosen.get(kind.named_by) or "")
+        found = world.wire.find(place(kind.api_version, kind.kind, where, name)) or _NONE
+        found = {"items": [found]} if name and found is not _NONE else found
+        named = {"apiVersion": kind.api_version, "kind": kind.kind}
+        related[kind.kind] = [{**named, **item} for item in found["items"]]
+    return related
 
 
 def plan_on(world: World, target: Json, action_name: str, attempt: int = 1, **chosen: Any) -> Plan:
@@ -60,11 +80,7 @@ def plan_on(world: World, target: Json, action_name: str, attempt: int = 1, **ch
     check = Check(hold_seconds=chosen.pop("hold", 1), query=chosen.pop("query", ""))
     action, meta = find(action_name), target["metadata"]
     space = meta.get("namespace", "")
-    related: dict[str, list[Json]] = {}
-    for kind in action.reads:
-        found = world.wire.find(place(kind.api_version, kind.kind, kind.place(space))) or _NONE
-        named = {"apiVersion": kind.api_version, "kind": kind.kind}
-        related[kind.kind] = [{**named, **item} for item in found["items"]]
+    related = related_to(world, target, action_name, chosen)
     typed = action.parameters.model_validate(chosen)
     return Plan(
         incident="inc-1",
@@ -100,8 +116,8 @@ def publish_all(
 
 
 def _publish_all(world: World, mutate: Mutation | None, variant: str, chosen: Json) -> None:
-    every = cast("list[Json]", deepcopy(manifests(settings(world, **chosen))))
-    made = [one for one in every if one["kind"] != "ConfigMap"]
+    rendered = cast("list[Json]", deepcopy(manifests(settings(world, **chosen))))
+    made = [one for one in rendered if one["kind"] != "ConfigMap"]
     templates = [one for one in made if one["kind"] == "WorkflowTemplate"]
     for one in templates:
         one["metadata"]["name"] += variant
@@ -148,7 +164,7 @@ def fly(
     if not variant:
         publish_all(world)
     moment = datetime.now(UTC) + timedelta(seconds=seconds)
-    not_after = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    not_after = stamp(moment)  # As the launcher writes it.
     submission = Submission(
         name=workflow_name(plan),
         template=template_name(find(plan.action)) + variant,
@@ -157,6 +173,7 @@ def fly(
             "notAfter": not_after,
             "signature": sign(key or world.key, digest(plan), not_after),
             "target": plan.target.uid,
+            **apart.parameters(plan.target),
         },
         incident=plan.incident,
     )

@@ -18,7 +18,7 @@ from tiphys.sandbox.loopback import serving
 from tiphys.sandbox.pods import Pace
 from tiphys.sandbox.rbac import Tokens
 from tiphys.sandbox.store import Store
-from tiphys.service.conform.wire import Wire
+from tiphys.service.conform.wire import Json, Wire
 from tiphys.service.conform.workloads import (
     CRASH,
     EXIT_CODE,
@@ -128,12 +128,22 @@ class SandboxWorld(World):
             actions=NAMESPACE,
             plain_image="test-base",
             step_image="tiphys-step",
-            poll=0.05,
+            poll=0.1,
+            still=0.6,
         )
 
     def token(self, namespace: str, account: str) -> str:
         """Give a new token of a ServiceAccount."""
         return self._cluster.call(lambda: self._cluster.tokens.service_account(namespace, account))
+
+    def kill_container(self, pod: Json, container: str) -> None:
+        """Kill the step's process group."""
+
+        def kill() -> None:
+            assert self._cluster.argo is not None
+            self._cluster.argo.pods.kill(pod["metadata"]["uid"], container)
+
+        self._cluster.call(kill)
 
     def kill_controller(self) -> None:
         """Cancel the controller's task, and start another."""

@@ -3,9 +3,11 @@
 Left out is what nobody set: status, versions, and what controllers keep for themselves.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tiphys.service.conform.wire import Json, Wire
 from tiphys.workflow_templates.mark import ANNOTATION
@@ -14,7 +16,13 @@ from tiphys.workflow_templates.pointers import differences
 _OWN = {("", "Event"), ("events.k8s.io", "Event"), ("discovery.k8s.io", "EndpointSlice")}
 """Kinds that come and go by themselves; our own Events are looked at where they matter."""
 _META = ("resourceVersion", "generation", "managedFields", "creationTimestamp", "selfLink")
-_NOTES = ("deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation")
+_NOTES = (
+    "deployment.kubernetes.io/revision",
+    "deprecated.daemonset.template.generation",
+    "node.alpha.kubernetes.io/ttl",
+)
+STAGE = "tiphys.io/stage"
+"""The label of nodes that were made for a namespace: its name."""
 _CLUSTER_MADE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 PROP = "tiphys.io/conform-prop"
 """A label of what the kit itself puts up and changes."""
@@ -24,9 +32,14 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Every object of a namespace, by kind and name."""
+    """Every object of a namespace, and the nodes of its stage, by kind and name."""
 
     objects: Mapping[Key, Json]
+
+    @property
+    def ending(self) -> bool:
+        """Whether something is about to go."""
+        return any("deletionTimestamp" in one["metadata"] for one in self.objects.values())
 
     def roots(self) -> "Snapshot":
         """Leave out what a controller made from something else that is here."""
@@ -36,15 +49,17 @@ class Snapshot:
 def take(wire: Wire, namespace: str) -> Snapshot:
     """Read every kind of object that the API server lists in namespaces."""
     found: dict[Key, Json] = {}
-    for group_version, kind, plural in _kinds(wire):
+    for group_version, kind, plural in _listed(wire):
         if (group_version.rpartition("/")[0], kind) in _OWN:
             continue
         root = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
         for one in wire.items(f"{root}/namespaces/{namespace}/{plural}"):
             name = one["metadata"]["name"]
-            props = one["metadata"].get("labels") or {}
-            if (kind, name) not in _CLUSTER_MADE and PROP not in props:
+            labels = one["metadata"].get("labels") or {}
+            if (kind, name) not in _CLUSTER_MADE and PROP not in labels:
                 found[kind, name] = _canonical({"kind": kind, **one})
+    for one in wire.items("/api/v1/nodes", labelSelector=f"{STAGE}={namespace}"):
+        found["Node", one["metadata"]["name"]] = _node({"kind": "Node", **one})
     return Snapshot(found)
 
 
@@ -63,12 +78,25 @@ def changed(before: Snapshot, after: Snapshot) -> dict[Key, tuple[str, ...]]:
     return found
 
 
+def gone(before: Snapshot, after: Snapshot) -> set[Key]:
+    """Say what is no longer there, even if another has its name."""
+    uids = {_uid(one) for one in after.objects.values()}
+    return {key for key, one in before.objects.items() if _uid(one) not in uids}
+
+
 def _canonical(obj: Json) -> Json:
     meta = {k: v for k, v in obj["metadata"].items() if k not in _META}
     notes = {k: v for k, v in (meta.get("annotations") or {}).items() if k not in _NOTES}
     notes.pop(ANNOTATION, None)
     made = {k: v for k, v in obj.items() if k not in {"status", "apiVersion"}}
     return {**made, "metadata": {**meta, "annotations": notes}}
+
+
+def _node(obj: Json) -> Json:
+    """Leave out the taints that controllers keep, such as that of a node that is closed."""
+    taints = obj["spec"].get("taints") or []
+    kept = [one for one in taints if not one["key"].startswith("node.kubernetes.io/")]
+    return _canonical({**obj, "spec": {**obj["spec"], "taints": kept}})
 
 
 def _controller(obj: Json) -> str:
@@ -78,6 +106,19 @@ def _controller(obj: Json) -> str:
 
 def _uid(obj: Json) -> str:
     return str(obj["metadata"]["uid"])
+
+
+def _listed(wire: Wire) -> Sequence[tuple[str, str, str]]:
+    """Ask once in a while: definitions come and go with the worlds that tests build."""
+    found = _KNOWN.get(wire)
+    if found is None or time.monotonic() - found[0] > _FRESH:
+        found = _KNOWN[wire] = (time.monotonic(), [*_kinds(wire)])
+    return found[1]
+
+
+_FRESH = 5.0
+"""Seconds."""
+_KNOWN: WeakKeyDictionary[Wire, tuple[float, Sequence[tuple[str, str, str]]]] = WeakKeyDictionary()
 
 
 def _kinds(wire: Wire) -> Iterator[tuple[str, str, str]]:

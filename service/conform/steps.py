@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,15 +22,15 @@ from tiphys.policies.model import Plan
 from tiphys.policies.plan import digest, encode, workflow_name
 from tiphys.service.conform.runs import settings
 from tiphys.service.conform.worlds import World
+from tiphys.service.database import stamp
 from tiphys.service.errors import WorldRefusedError
 from tiphys.workflow_templates.action import Result, StepName
 from tiphys.workflow_templates.catalogue import find, template_name
 from tiphys.workflow_templates.identities import account_name
-from tiphys.workflow_templates.render import manifests
+from tiphys.workflow_templates.render import RenderSettings, manifests
 from tiphys.workflow_templates.signature import sign
 
 _PROGRAM = (sys.executable, "-m", "tiphys.workflow_templates.run_step")
-_SECONDS = 120
 
 
 class SilentStepError(WorldRefusedError):
@@ -59,6 +60,10 @@ class Steps:
     """Whose ServiceAccount runs them; empty: the action's."""
     key: Ed25519PrivateKey | None = None
     """Whose signature; None: the launcher's."""
+    url: str = ""
+    """Where the steps find the API server; empty: where it is."""
+    other: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Variables that are otherwise than the template gives them."""
     folder: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,11 +92,12 @@ class Steps:
             )
             for step in steps
         ]
-        return [_said(step, one) for step, one in zip(steps, begun, strict=True)]
+        limit = self.world.step_seconds
+        return [_said(step, one, limit) for step, one in zip(steps, begun, strict=True)]
 
     def _environment(self) -> dict[str, str]:
         moment = datetime.now(UTC) + timedelta(seconds=self.seconds)
-        not_after = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+        not_after = stamp(moment)  # As the launcher writes it.
         given = {
             "{{workflow.name}}": workflow_name(self.plan),
             "{{workflow.parameters.plan}}": encode(self.plan),
@@ -100,21 +106,25 @@ class Steps:
                 self.key or self.world.key, digest(self.plan), not_after
             ),
             "{{workflow.parameters.target}}": self.plan.target.uid,
+            "{{workflow.parameters.node}}": self.plan.target.name,
         }
+        chosen = settings(self.world, self.share).model_dump_json()
         return {
             **{k: v for k, v in os.environ.items() if k == "PATH" or k.startswith("PYTHON")},
-            **{k: given.get(v, v) for k, v in _variables(self.world, self.plan, self.share)},
-            "TIPHYS_KUBERNETES_URL": self.world.wire.url,
+            **{k: given.get(v, v) for k, v in _variables(chosen, self.plan.action)},
+            "TIPHYS_KUBERNETES_URL": self.url or self.world.wire.url,
             "TIPHYS_SERVICE_ACCOUNT_DIR": str(self.folder),
             "TIPHYS_OUTCOME_FILE": str(self.folder / "outcome"),
             "TIPHYS_TERMINATION_LOG": str(self.folder / "termination"),
+            **self.other,
         }
 
 
-def _variables(world: World, plan: Plan, share: float) -> Sequence[tuple[str, str]]:
+@cache
+def _variables(chosen: str, action: str) -> Sequence[tuple[str, str]]:
     """Read from the rendered template what its containers are given."""
-    wanted = template_name(find(plan.action))
-    every = cast("list[dict[str, Any]]", manifests(settings(world, share)))
+    wanted = template_name(find(action))
+    every = cast("list[dict[str, Any]]", manifests(RenderSettings.model_validate_json(chosen)))
     [made] = [
         one
         for one in every
@@ -124,13 +134,13 @@ def _variables(world: World, plan: Plan, share: float) -> Sequence[tuple[str, st
     return [(item["name"], item["value"]) for item in back["container"]["env"]]
 
 
-def _said(step: StepName, process: "subprocess.Popen[str]") -> Said:
+def _said(step: StepName, process: "subprocess.Popen[str]", limit: float) -> Said:
     try:
-        out, err = process.communicate(timeout=_SECONDS)
+        out, err = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired as late:
         process.kill()
         process.communicate()
-        raise SilentStepError(f"{step} did not end within {_SECONDS} s") from late
+        raise SilentStepError(f"{step} did not end within {limit:g} s") from late
     try:
         report = json.loads(out)
         return Said(Result(report["result"]), report["message"], report["observed"])

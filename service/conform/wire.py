@@ -21,6 +21,22 @@ SECONDS = 20.0
 """For one request; how busy the machine is, is not what is asked."""
 
 
+_PATIENT = urllib3.Retry(
+    total=30,
+    connect=False,
+    read=False,
+    redirect=False,
+    other=False,
+    status_forcelist={429},
+    allowed_methods={"GET"},
+    raise_on_status=False,
+    backoff_factor=0.2,
+    backoff_max=2,
+)
+"""An API server that has just heard of a kind asks whoever reads it to come back; any other trouble
+is an answer."""
+
+
 class UnexpectedAnswerError(WorldRefusedError):
     """The API server answered otherwise than expected."""
 
@@ -47,7 +63,8 @@ def place(api_version: str, kind: str, namespace: str = "", name: str = "") -> s
     """Give the path of an object, or of its list."""
     root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
     space = f"/namespaces/{namespace}" if namespace else ""
-    return f"{root}{space}/{kind.lower()}s" + (f"/{name}" if name else "")
+    plural = kind.lower() + ("es" if kind.endswith("s") else "s")
+    return f"{root}{space}/{plural}" + (f"/{name}" if name else "")
 
 
 def place_of(obj: Json) -> str:
@@ -73,7 +90,7 @@ class Wire:
             ca_certs=self.ca_file,
             cert_file=settings.cert_file,
             key_file=settings.key_file,
-            retries=False,
+            retries=_PATIENT,
             timeout=SECONDS,
         )
 
@@ -149,6 +166,15 @@ class Wire:
         """Delete; by force: without grace, as `kubectl delete --force` does."""
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0}
         return self.ask("DELETE", path, body if force else None)
+
+    def wipe(self, path: str) -> None:
+        """Delete an object at once, whatever holds it back, such as a pod that mounts a claim."""
+        self.delete(path, force=True)
+        left = self.find(path)
+        meta = left["metadata"] if left else {}
+        if "deletionTimestamp" in meta and meta.get("finalizers"):
+            freed = {"metadata": {"uid": meta["uid"], "finalizers": None}}
+            self.ask("PATCH", path, freed, MERGE_PATCH)
 
     # --- a watch --------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ On a real one the shell obeys `FARE`; the simulated kubelet reads it from the sa
 from typing import Any
 
 from tiphys.policies.model import Object
+from tiphys.service.conform.wire import place_of
 from tiphys.service.conform.worlds import World
 from tiphys.workflow_templates.workloads import healthy
 
@@ -44,14 +45,24 @@ def template(app: str, *containers: Json) -> Json:
 
 
 def deployment(namespace: str, pods: Json, replicas: int = 2, kind: str = "Deployment") -> Json:
-    """Give a Deployment (or a StatefulSet) of such pods, named after their label."""
+    """Give a Deployment (or another kind) of such pods, named after their label."""
     labels = pods["metadata"]["labels"]
+    count = {} if kind == "DaemonSet" else {"replicas": replicas}
     return {
         "apiVersion": "apps/v1",
         "kind": kind,
         "metadata": {"name": labels["app"], "namespace": namespace},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": pods},
+        "spec": {**count, "selector": {"matchLabels": labels}, "template": pods},
     }
+
+
+def running(world: World, namespace: str, kind: str, pods: Json) -> Json:
+    """Make a workload of two such pods, of a DaemonSet one on each node, and wait until it is well.
+
+    Its kind stays with it, which a reading does not give.
+    """
+    made = world.wire.create(deployment(namespace, pods, kind=kind))
+    return {**made, **settled(world, place_of(made))}
 
 
 def settled(world: World, path: str) -> Json:

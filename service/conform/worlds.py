@@ -45,14 +45,28 @@ class World(ABC):
     """Seconds between two looks."""
     patience: float = 60.0
     """Seconds that anything may take before a test gives up; far more than it does take."""
+    still: float = 2.0
+    """Seconds without a change, after which nothing is expected to move any more."""
+    step_seconds: float = 120.0
+    """Seconds that a step may take which is run without Argo."""
     hold: int = 4
     """Seconds that a run must stay well, where it is to be disturbed meanwhile."""
+    host: str = "127.0.0.1"
+    """Where pods reach a program of this machine."""
     real: bool = False
     spaces: list[str] = field(default_factory=list[str])
     swept: list[str] = field(default_factory=list[str])
     """Paths of what was made outside the tests' own namespaces; gone with the world."""
+    driver: threading.Thread | None = None
+    """Who plays the storage's driver, see `storage`."""
+    played: bool = False
+    """Whether a thread plays the kubelets of the nodes that stages have made."""
     published: set[str] = field(default_factory=set[str])
     """Which variants of the catalogue's templates are there."""
+    let_out: set[str] = field(default_factory=set[str])
+    """Which actions have got their rights outside namespaces."""
+    open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """What is closed when the world is."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     # --- what differs ---------------------------------------------------------------------------
@@ -64,6 +78,10 @@ class World(ABC):
     @abstractmethod
     def kill_controller(self) -> None:
         """Kill Argo's controller; another starts at once."""
+
+    @abstractmethod
+    def kill_container(self, pod: Json, container: str) -> None:
+        """Kill every process of a pod's container."""
 
     @abstractmethod
     def controller_down(self) -> contextlib.AbstractContextManager[None]:
@@ -161,4 +179,5 @@ def closing(world: World) -> Generator[World]:
     try:
         yield world
     finally:
+        world.open.close()
         world.close()

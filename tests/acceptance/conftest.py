@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tiphys.sandbox.machine_provider import PROVIDER
 from tiphys.sandbox.scenario import Scenario, find
 from tiphys.sandbox.store import AdmissionRequest
 from tiphys.service.narration import Summary
@@ -137,7 +138,9 @@ class Drama:
         return [
             write
             for write in self.writes
-            if write.obj["metadata"].get("namespace") not in OURS and write.kind != "Event"
+            if write.obj["metadata"].get("namespace") not in OURS
+            and write.kind != "Event"
+            and write.user != PROVIDER
         ]
 
     @property

@@ -55,8 +55,8 @@ CASES = [
     Case("TiphysIntakeLagging", {LAG: "0+60x30"}, 11),
     Case("TiphysIntakeLagging", {LAG: "0+60x30"}, 9, fires=False),
     Case("TiphysIntakeLagging", {LAG: "400x2 0x30"}, 8, fires=False),  # a storm, taken in
-    Case("TiphysRunOpenTooLong", {RUN: "5401x9"}, 5),
-    Case("TiphysRunOpenTooLong", {RUN: "5399x9"}, 5, fires=False),
+    Case("TiphysRunOpenTooLong", {RUN: "7201x9"}, 5),
+    Case("TiphysRunOpenTooLong", {RUN: "7199x9"}, 5, fires=False),
     Case("TiphysStateUnknown", WELL, 30, fires=False),
     Case("TiphysStateUnknown", {**WELL, FREEZE % A: "0x5 stale _x40"}, 21),
     Case("TiphysStateUnknown", {**WELL, FREEZE % A: "0x5 stale _x2 0x40"}, 8, fires=False),

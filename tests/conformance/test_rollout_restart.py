@@ -20,8 +20,6 @@ NAME = "rollout-restart"
 def made(world: World, kind: str = "Deployment", replicas: int = 2, **spec: Json) -> str:
     """Make a shop with one workload; gives its path."""
     body = deployment(shop(world), template("cart", container(world)), replicas, kind)
-    if kind == "DaemonSet":
-        del body["spec"]["replicas"]
     body["spec"] |= spec
     return place_of(world.wire.create(body))
 

@@ -269,6 +269,7 @@ def daemons(*, ready: int, updated: int) -> dict[str, Any]:
         (workload("Deployment", replicas=3), False),
         (workload("ReplicaSet"), True),
         (workload("ReplicaSet", readyReplicas=None), False),
+        (workload("ReplicaSet", observedGeneration=2), False),
         (workload("StatefulSet"), True),
         (workload("StatefulSet", currentRevision="a", updateRevision="b"), False),
         (daemons(ready=2, updated=2), True),
@@ -282,6 +283,12 @@ def daemons(*, ready: int, updated: int) -> dict[str, Any]:
 )
 def test_a_workload_is_healthy_by_its_own_status(obj: dict[str, Any], ok: bool) -> None:
     assert healthy(obj).ok is ok
+
+
+def test_a_job_that_has_failed_is_not_waited_for() -> None:
+    failed = [{"type": "Failed", "status": "True"}]
+    seen = healthy(workload("Job", active=1, ready=1, conditions=failed))
+    assert (seen.ok, seen.hopeless) == (False, True)
 
 
 def test_a_deployment_whose_pods_are_only_unready_is_not_rolling_out() -> None:

@@ -99,12 +99,18 @@ def test_placeholders_stay_as_they_are() -> None:
 
 
 def test_nodes_count_only_where_they_are_switched_on() -> None:
-    def labels(**settings: Any) -> str:
+    def labels(**settings: Any) -> Any:
         (act,) = (p for p in policies(BoundarySettings(images=(), **settings)) if p.name == "act")
-        return dict(act.variables)["labels"]
+        node = {
+            "variables": {"place": ""},
+            "request": {"operation": "UPDATE", "resource": {"group": "", "resource": "nodes"}},
+            "oldObject": {"metadata": {"labels": {"tiphys.io/heal": "enabled"}}},
+            "namespaceObject": None,
+        }
+        return cel.compile(dict(act.variables)["labels"]).execute(cel.Context(node))
 
-    assert "nodes" not in labels()
-    assert "nodes" in labels(node_actions=True)
+    assert labels() == {}
+    assert labels(node_actions=True) == {"tiphys.io/heal": "enabled"}
 
 
 # --- planning and admission say the same of a pod template ---------------------------------------

@@ -75,6 +75,8 @@ def test_everything_of_a_cluster_ends_children_too_and_nothing_else_does(home: H
 
 def test_a_folder_with_a_longer_name_is_another_cluster(home: Home) -> None:
     daemon = python(home, "mine", ALIVE)
+    # The kernel shows no environment of a process that is just being started.
+    until("its mark", lambda: processes.marked(home.mark))
     assert processes.marked(home.mark) == {daemon.pid}
     assert processes.marked(home.mark.parent / "ru") == set()
 

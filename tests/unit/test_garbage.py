@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tiphys.agents.garbage_facts import garbage_facts, nodes_of
 from tiphys.agents.playbooks import Playbooks
-from tiphys.agents.ports import Answer, Case, Findings
+from tiphys.agents.ports import Answer, Case, Findings, UnansweredError
 from tiphys.agents.resolver import Link
 from tiphys.agents.target_facts import Sight, ended_pods, field_owner, long_job
 from tiphys.policies.model import Alert, Change, Json, ObjectReference, Target
@@ -332,7 +332,8 @@ def test_no_process_ends_and_nobody_s_field_changes() -> None:
     running = {**trainer, "status": {"phase": "Running"}}
     assert ended_pods(sight(pods=[running]), GONE) == [running]
     another = GONE[0].model_copy(update={"of": POD.model_copy(update={"uid": "u-other"})})
-    assert ended_pods(sight(pods=[running]), [another]) == []
+    with pytest.raises(UnansweredError, match="nobody has read what Pod"):
+        ended_pods(sight(pods=[running]), [another])
     tracked = {"metadata": {"annotations": {"argocd.argoproj.io/tracking-id": "app:1"}}}
     assert field_owner(tracked, [], GONE) is None
     assert field_owner(tracked, [], [Change(path="/spec/x", present=1, intended=2)]) is not None

@@ -22,6 +22,7 @@ from tiphys.policies.model import (
     EvidenceFact,
     Facts,
     HistoryFacts,
+    ObjectReference,
     Owner,
     Proposal,
     Risk,
@@ -39,6 +40,12 @@ TARGET = Target(
     cluster="c1", api_version="apps/v1", kind="Deployment", namespace="shop", name="cart", uid="u1"
 )
 CHANGE = Change(path="/spec/replicas", present=2, intended=4)
+SETTING = Change(
+    of=ObjectReference(api_version="v1", kind="ConfigMap", namespace="shop", name="x", uid="u2"),
+    path="/data/key",
+    present="1",
+    intended="2",
+)
 PROPOSAL = Proposal(
     action="scale-workload",
     version=1,
@@ -126,6 +133,7 @@ def old_evidence(seconds: float) -> Facts:
 
 
 R = RuleName
+NEVER_BACK = {"always_ask": "nothing takes it back"}
 LATE = NOW - timedelta(seconds=31)
 ONLY_THIS_RULE_REFUSES = [
     case(R.STOP_SWITCH, stop={"engaged": True}),
@@ -159,6 +167,7 @@ ONLY_THIS_RULE_REFUSES = [
     case(R.REPLICAS_OWNER, target={"autoscaler": "HorizontalPodAutoscaler cart"}),
     case(R.ROLLOUT_IN_PROGRESS, target={"rollout_in_progress": True}),
     case(R.LONG_JOB, asks=True, target={"ends_long_job": "GPU", "gpu_hours_at_stake": 4.25}),
+    case(R.CONFIG_VALUES, proposal={"changes": (SETTING,)}, target={"changes": (SETTING,)}),
     case(R.AUTONOMY, policy=Policy()),
     case(
         R.AUTONOMY,
@@ -168,6 +177,7 @@ ONLY_THIS_RULE_REFUSES = [
     case(R.RISK, asks=True, proposal={"risk": Risk.MEDIUM}),
     case(R.RISK, asks=True, proposal={"risk": Risk.HIGH}),
     case(R.CONFIDENCE, asks=True, proposal={"confidence": 0.49}),
+    case(R.ALWAYS_ASK, asks=True, proposal=NEVER_BACK),
 ]
 
 
@@ -190,6 +200,24 @@ def test_each_rule_refuses_what_only_it_refuses(refused: Case) -> None:
     assert judgement.needs_approval == refused.asks
     assert judgement.denied != refused.asks
     assert not judgement.allowed
+
+
+UNDO = PROPOSAL.model_copy(
+    update={"undoes": "tiphys-" + "a" * 40, "decided_by": DecidedBy(reasoner="human")}
+)
+
+
+@pytest.mark.parametrize("refused", ONLY_THIS_RULE_REFUSES, ids=str)
+def test_a_persons_undo_passes_every_rule_but_two(refused: Case) -> None:
+    """It needs no alert and no rest; asked for by anybody else it is like any other."""
+    spared = refused.rule in {R.ALERT_FIRING, R.COOLDOWN}
+    by_us = DecidedBy(reasoner="playbooks", playbook="sly")
+    for proposal, free in ((UNDO, spared), (UNDO.model_copy(update={"decided_by": by_us}), False)):
+        facts = altered(FACTS, refused.facts)
+        asked = proposal.model_copy(update=refused.proposal)
+        judgement = judge(asked, facts, refused.policy, NOW)
+        assert judgement.allowed == free
+        assert judgement.needs_approval == (refused.asks and not free)
 
 
 def test_evidence_that_ages_is_asked_about_and_then_refused() -> None:

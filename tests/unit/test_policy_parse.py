@@ -29,6 +29,12 @@ FAULTS = {
     "aliases_that_multiply": ":4: anchors and aliases are not allowed",
     "anchor_and_alias": ":4: anchors and aliases are not allowed",
     "another_format": ":1: format: expected 'tiphys/policy/v1', not \"tiphys/policy/v2\"",
+    "config_key_listed_twice": ":6: rules.config-values.allowed: key pool-size of fares stands",
+    "config_key_without_values": ":7: rules.config-values.allowed[0].values: expected at least one",
+    "config_namespace_that_is_a_pattern": ":7: rules.config-values.allowed[0].namespace: expected "
+    "text that matches '^[a-z0-9]",
+    "config_value_that_is_a_number": ":7: rules.config-values.allowed[0].values[0]: expected text, "
+    "not 20",
     "confidence_above_one": ":6: rules.confidence.low: expected a number less than or equal to 1",
     "duplicate_key": ":7: the key seconds stands here twice",
     "empty": ":1: the policy: expected keys and values, not null",

@@ -43,6 +43,8 @@ JUDGEMENT: Json = {
     ],
 }
 PLAN: Json = {"changes": PROPOSAL["changes"]}
+_OLD: Json = {"api_version": "v1", "kind": "Pod", "namespace": "shop", "name": "old", "uid": "u"}
+ENDS: Json = {"changes": [{"of": _OLD, "path": "", "present": {}, "intended": None}]}
 
 
 def record(event: str, body: Any) -> Json:
@@ -167,6 +169,7 @@ WORKFLOW: Json = {"workflow": "tiphys-aaaa", "template": "restart-pod-v1"}
         ("incident_opened", {"title": "T", "subject": "s"}, "T → inc-abcd2345"),
         ("alert_opened", {"alert": "A"}, "A fires too"),
         ("alert_ended", {"alert": "A"}, "A is over"),
+        ("alert_ended", {"alert": "A", "labels": {"pod": "p", "node": "n"}}, "A on pod p is over"),
         ("decided", {"decision": PROPOSAL}, "restart-pod: it crashes"),
         ("decided", {"decision": {"answer": "no_action", "reason": "r"}}, "no action: r"),
         ("judged", {"judgement": JUDGEMENT}, "risk needs approval: high risk; cooldown denied"),
@@ -175,7 +178,8 @@ WORKFLOW: Json = {"workflow": "tiphys-aaaa", "template": "restart-pod-v1"}
             {"judgement": {"verdicts": JUDGEMENT["verdicts"][1:2]}},
             "all 1 rules allow it",
         ),
-        ("planned", {"digest": "d" * 64, "plan": PLAN}, "dddddddddddd changes /spec/x: 1 → 2"),
+        ("planned", {"digest": "d" * 64, "plan": PLAN}, "dddddddddddd: /spec/x: 1 → 2"),
+        ("planned", {"digest": "d" * 64, "plan": ENDS}, "dddddddddddd: Pod shop/old is deleted"),
         (
             "launch_intended",
             {**WORKFLOW, "not_after": "2026-03-04T03:10:00+00:00"},
@@ -183,7 +187,7 @@ WORKFLOW: Json = {"workflow": "tiphys-aaaa", "template": "restart-pod-v1"}
         ),
         ("workflow_created", {**WORKFLOW, "adopted": False}, "tiphys-aaaa created from"),
         ("workflow_created", {**WORKFLOW, "adopted": True}, "found, as created before"),
-        ("run_step", {"step": STEP}, "act: acted deleted it"),
+        ("run_step", {"step": STEP}, "act: acted; deleted it"),
         ("run_ended", {"outcome": "rolled_back", "why": "w"}, "rolled back: w"),
         ("target_frozen", {"reason": "frozen for a reason"}, "frozen for a reason"),
         ("service_started", {"policy": "demo", "holder": "h"}, "policy=demo holder=h"),

@@ -115,6 +115,8 @@ def test_each_setting_says_what_it_is_for() -> None:
 
 
 READERS = {
+    "service/conform/command.py",
+    "service/conform/planner.py",
     "service/conform/steps.py",
     "service/playing.py",
     "service/rehearsal.py",

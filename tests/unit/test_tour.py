@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TOUR = (ROOT / "docs" / "tour.md").read_text()
-NAMED = set(re.findall(r"`([a-z_]+/[a-z_/]+\.(?:py|yaml))`", TOUR))
+NAMED = set(re.findall(r"`([a-z_]+/[a-z_/]+\.(?:csv|py|yaml))`", TOUR))
 
 
 def test_every_file_on_the_tour_exists() -> None:

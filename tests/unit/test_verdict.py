@@ -117,7 +117,7 @@ def ended(end: End | None, *launched: str, proposed: tuple[str, ...] = ()) -> En
     ("given", "expected", "told", "words"),
     [
         (ended(End.HEALED, "rollout-undo"), HEALED, "", []),
-        (ended(None), HEALED, "", ["ended nowhere, not healed", "was not chosen"]),
+        (ended(None), HEALED, "", ["was not at rest in time, not healed", "was not chosen"]),
         (ended(End.ESCALATED, "rollout-undo"), HEALED, "", ["ended escalated, not healed"]),
         (ended(End.HEALED, "restart-pod", "rollout-undo"), HEALED, "", ["which harms here"]),
         (

@@ -25,7 +25,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tiphys.agents.graph import Inspection, Investigation
-from tiphys.agents.ports import Case
+from tiphys.agents.notebook import Notebook
+from tiphys.agents.ports import Case, UnansweredError
+from tiphys.agents.repair import read_damage
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import (
     Alert,
@@ -39,6 +41,7 @@ from tiphys.policies.model import (
     NoAction,
     Object,
     Owner,
+    Plan,
     Proposal,
     Risk,
     Severity,
@@ -81,6 +84,7 @@ from tiphys.service.run_stops import RunStops
 from tiphys.service.runs import Runs, StoredRun
 from tiphys.service.settle import Settle, Waits
 from tiphys.service.tables import inbox, proposals
+from tiphys.service.undos import Undos
 from tiphys.service.watch import Watch, WatchTimes
 from tiphys.workflow_templates.render import RenderSettings, manifests
 from tiphys.workflow_templates.signature import public_hex
@@ -105,6 +109,19 @@ class Clock:
 
 
 @dataclass
+class OneObject:
+    """A cluster to read, with one object at most; `away` does not answer."""
+
+    thing: dict[str, Any] | None = None
+    away: bool = False
+
+    async def get(self, _version: str, _kind: str, _namespace: str, _name: str) -> Any:
+        if self.away:
+            raise UnansweredError("the API server is away")
+        return self.thing
+
+
+@dataclass
 class Scout:
     """The agents: answers what the test has laid out."""
 
@@ -121,6 +138,7 @@ class Scout:
     """Whether the alert's expression is true, at the end of an incident."""
     asked: int = 0
     forgotten: list[str] = field(default_factory=list)
+    world: Any = field(default_factory=OneObject)
 
     def evidence(self, name: str = "ev-1", *, ok: bool = True) -> Evidence:
         return Evidence(
@@ -176,6 +194,10 @@ class Scout:
 
     async def still_true(self, _case: Case) -> bool | None:
         return self.expression
+
+    async def damage(self, plan: Plan) -> Evidence:
+        """What the agents would read of `world`, which has one object at most."""
+        return await read_damage(self.world, plan, Notebook(self.clock))
 
     async def forget(self, incident: str) -> None:
         self.forgotten.append(incident)
@@ -276,6 +298,7 @@ class Bench:
         self.approvals = self._approvals(Role.GATEWAY)
         ledger, runs, _ = self.of(Role.GATEWAY)
         self.run_stops = RunStops(ledger, runs)
+        self.undos = Undos(ledger, runs)
         self.holds = Holds(self.users[Role.GATEWAY], Audit(self.users[Role.GATEWAY]))
 
     def of(self, role: Role) -> tuple[Ledger, Runs, Cases]:

@@ -77,7 +77,11 @@ async def bench(name: str, folder: Path) -> AsyncIterator[Bench]:
         ("overload", "scale-workload", "Deployment shop/search"),
         ("wedged-pod", "restart-pod", "Pod shop/cart-"),
         ("stale-connections", "rollout-restart", "Deployment shop/invoices"),
+        ("volume-filling", "expand-volume", "PersistentVolumeClaim shop/data-catalogue-db-0"),
         ("memory-too-small", "raise-memory-limit", "Deployment shop/suggest"),
+        ("gpu-app-fault", "restart-pod", "Pod research/embedder-"),
+        ("gpu-fault-repeats", "cordon-drain-node", "Node gpu-1"),
+        ("gpu-lost", "replace-gpu-node", "Node h100-a"),
         ("gpu-training", "restart-pod", "Pod research/llm-pretrain-0417"),
     ],
 )
@@ -97,17 +101,22 @@ async def test_proposes_what_helps(name: str, action: str, target: str, tmp_path
         assert found.alert is not None
         assert found.alert.firing
         assert found.facts is not None
-        assert found.facts.namespace_labels["tiphys.io/heal"] == "enabled"
+        assert {**found.facts.labels, **found.facts.namespace_labels}["tiphys.io/heal"] == "enabled"
         cited = {e.id: e for e in found.evidence}
         assert all(cited[name].ok for name in decision.evidence)
         assert {Source.KUBERNETES, Source.PROMETHEUS} <= {e.source for e in found.evidence}
         assert seconds < 2, "an investigation must not keep anybody waiting"
-        if name == "gpu-training":
+        if name.startswith("gpu-"):
             assert found.facts.ends_long_job
             assert found.facts.gpu_hours_at_stake > 0
         if name == "overload":
             assert decision.parameters == {"replicas": 3}
             await _a_second_try_goes_to_a_human(b, decision)
+        if name == "volume-filling":
+            assert decision.parameters == {"percent": 150, "ceiling_gib": 1000}
+            assert decision.always_ask
+            assert "StatefulSet catalogue-db" in decision.reason
+            assert [owner.name for owner in found.facts.owners] == ["catalogue-db"]
         if name == "memory-too-small":
             assert decision.parameters == {"container": "app", "limit_mib": 384}
         if name == "bad-release":
@@ -130,7 +139,12 @@ async def test_escalates_what_no_action_mends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("evicted-again", "over their own limit"), ("report-not-made", "is no later success")],
+    [
+        ("evicted-again", "over their own limit"),
+        ("gpu-lost-no-spare", "MachineDeployment h100 is not whole: 1 of 2 machines are ready"),
+        ("report-not-made", "is no later success"),
+        ("runaway-log", "Find what writes, in catalogue-db-0"),
+    ],
 )
 async def test_escalates_what_deleting_would_hide(name: str, why: str, tmp_path: Path) -> None:
     async with bench(name, tmp_path) as b:

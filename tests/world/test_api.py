@@ -26,6 +26,7 @@ from tiphys.service.rendering import incident_page
 from tiphys.service.roles import Role
 from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.tables import dead_letters
+from tiphys.service.undos import Undos
 from tiphys.service.views import Views
 
 TOKEN = "a-token-of-some-length"
@@ -73,6 +74,7 @@ async def desk_of(bench: Any, *, token: str = "", stop: Any = None) -> AsyncGene
         audit=ledger.audit,
         holds=bench.holds,
         run_stops=bench.run_stops,
+        undos=Undos(ledger, runs),
         wake=pipeline.wake,
         stop=stop,
         token=SecretStr(token) if token else None,

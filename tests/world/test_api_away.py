@@ -18,6 +18,7 @@ from tiphys.service import database as databases
 from tiphys.service.database import Database
 from tiphys.service.roles import Role
 from tiphys.service.stop_switch import StopSwitch
+from tiphys.service.undos import Undos
 from tiphys.service.views import Views
 
 SECRET = "s3cret-of-the-gateway"
@@ -38,6 +39,7 @@ async def serving_api(bench: Any, stop: Any = None) -> AsyncGenerator[httpx2.Asy
         audit=ledger.audit,
         holds=bench.holds,
         run_stops=bench.run_stops,
+        undos=Undos(ledger, runs),
         wake=lambda: None,
         stop=stop,
         token=None,

@@ -16,6 +16,7 @@ from tiphys.policies.parse import built_in
 from tiphys.policies.plan import digest, workflow_name
 from tiphys.policies.rule import ALLOWED
 from tiphys.service.database import stamp
+from tiphys.service.decide import LOOK_AGAIN
 from tiphys.service.errors import LeaseLostError, TargetBusyError
 from tiphys.service.records import AuditEvent
 
@@ -291,9 +292,10 @@ async def test_a_rollout_in_progress_is_waited_for_without_filling_the_record(be
     before = await bench.records()
     for _ in range(3):
         bench.clock.forward(2)
+        began = bench.clock()
         incident = await bench.run(bench.decide, incident)
         assert incident.state == State.PROPOSED
-        assert await bench.due_at(incident) > bench.clock().strftime("%Y-%m-%dT%H:%M:%S")
+        assert await bench.due_at(incident) >= stamp(began + LOOK_AGAIN)
     assert await bench.records() == before
     bench.scout.target = {}
     incident = await bench.run(bench.decide, incident)
@@ -512,3 +514,22 @@ async def test_an_approval_never_beats_a_denial(bench: Any) -> None:
 @pytest.mark.parametrize("risk", [Risk.LOW, Risk.MEDIUM])
 async def test_risks_that_the_policy_grants_are_not_asked_about(bench: Any, risk: Risk) -> None:
     assert (await bench.launching(risk=risk)).state == State.LAUNCHING
+
+
+EXPANSION = {"action": "expand-volume", "risk": Risk.LOW, "reversible": False}
+
+
+async def test_what_nothing_takes_back_is_asked_about_whatever_is_granted(bench: Any) -> None:
+    """The demo's policy grants it, and the proposal does not say that it must be asked about."""
+    incident = await bench.launching(**EXPANSION)
+    assert incident.state == State.AWAITING_APPROVAL
+    assert "Needs approval: always-ask: expand-volume always needs approval" in incident.reason
+    assert await bench.rows("runs") == []
+    await bench.approvals.approve(incident.id, by="ann", reason="go")
+    incident = await bench.run(bench.decide, incident)
+    assert incident.state == State.LAUNCHING
+
+
+async def test_a_proposal_cannot_make_an_ordinary_action_ask(bench: Any) -> None:
+    incident = await bench.launching(always_ask="so they say")
+    assert incident.state == State.LAUNCHING

@@ -147,6 +147,15 @@ async def _paged(bench: Any) -> None:
     await bench.run(bench.settle, await bench.escalated())
 
 
+async def _undone(bench: Any) -> None:
+    change = Change(path="/spec/replicas", present=2, intended=4)
+    given = {"action": "scale-workload", "parameters": {"replicas": 4}, "changes": (change,)}
+    run = await bench.run_of(await bench.launching(**given))
+    async with bench.database.transaction() as tx:
+        await bench.runs.end(tx, run.name, Outcome.VERIFIED, bench.clock())
+    await bench.undos.ask(run.name, by="ann", reason="wrong")
+
+
 COUNT = "SELECT count(*) FROM "
 ARROWS: Sequence[tuple[AuditEvent, Callable[[Any], Awaitable[Any]], str]] = [
     (AuditEvent.INCIDENT_OPENED, lambda b: b.open(), f"{COUNT} incidents"),
@@ -182,6 +191,7 @@ ARROWS: Sequence[tuple[AuditEvent, Callable[[Any], Awaitable[Any]], str]] = [
     ),
     (AuditEvent.APPROVAL_VOID, _voided, f"{COUNT} incidents WHERE attempt = 2"),
     (AuditEvent.BREAKER_TRIPPED, _tripped, f"{COUNT} breakers"),
+    (AuditEvent.UNDO_ASKED, _undone, f"{COUNT} incidents WHERE body LIKE '%\"undoes\":{{%'"),
 ]
 NAMES = [f"{event}-{i}" for i, (event, _, _) in enumerate(ARROWS)]
 

@@ -229,6 +229,7 @@ async def test_a_step_sees_only_its_own_environment(
     bench.publish({"WAIT_FOR": "act"})
     name = bench.launch()
     await bench.until(lambda: bench.trace() == ["precheck", "act"])
+    await bench.until(lambda: len(bench.argo.pods.pids(name)) == 1)
     [pid] = bench.argo.pods.pids(name)
     seen = environment_of(pid)
     assert "TIPHYS_SECRET_OF_THE_SERVICE" not in seen
@@ -360,6 +361,8 @@ async def test_closing_leaves_no_process(bench: Bench) -> None:
     bench.publish({"WAIT_FOR": "act"})
     name = bench.launch()
     await bench.until(lambda: bench.trace() == ["precheck", "act"])
+    # It may have written before whoever started it knows its number.
+    await bench.until(lambda: bench.argo.pods.pids(name))
     pids = bench.argo.pods.pids(name)
     await bench.close()
     assert pids

@@ -201,7 +201,7 @@ async def test_a_wrong_uid_is_a_conflict(api: Api) -> None:
 async def test_only_put_heeds_the_uid_on_a_custom_resources_scale(api: Api) -> None:
     meta = {"name": "gpus", "namespace": "shop"}
     api.store.create({"kind": "MachineDeployment", "metadata": meta, "spec": {"replicas": 1}})
-    path = "/apis/cluster.x-k8s.io/v1beta1/namespaces/shop/machinedeployments/gpus/scale"
+    path = "/apis/cluster.x-k8s.io/v1beta2/namespaces/shop/machinedeployments/gpus/scale"
     wrong = {"metadata": {"name": "gpus", "uid": "another"}, "spec": {"replicas": 2}}
     refused(await api.ask("PUT", path, wrong), 409, "Conflict")
     assert (await api.ask("PATCH", path, wrong, MERGE_PATCH))[1]["spec"]["replicas"] == 2

@@ -191,8 +191,10 @@ FIRST_POSTS = {
     "outside-catalogue": [("KubePodNotReady", "firing")],
     "overload": [("WorkloadOverloaded", "firing")],
     "rollback-cannot-hold": [("WorkloadOverloaded", "firing")],
+    "runaway-log": [("KubePersistentVolumeFillingUp", "firing")],
     "silenced": [("KubePodNotReady", "firing")],
     "stale-connections": [("KubeDeploymentReplicasMismatch", "firing")],
+    "volume-filling": [("KubePersistentVolumeFillingUp", "firing")],
     "wedged-pod": [("KubePodNotReady", "firing")],
 }
 

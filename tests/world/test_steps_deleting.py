@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from tiphys.policies.model import Check, DecidedBy, Plan, Target
+from tiphys.policies.model import Change, Check, DecidedBy, Plan, Target
 from tiphys.policies.plan import MAX_ENCODED_PLAN, encode, short_digest
 from tiphys.sandbox.behaviour import Behaviour, Behaviours, Match, PodState
 from tiphys.sandbox.controllers import Controllers
@@ -315,6 +315,46 @@ async def test_what_somebody_else_deleted_is_no_reason_to_refuse_the_rest(world:
     assert not {*world.pods()} & {*gone}
 
 
+def ending(world: World, name: str) -> None:
+    """Have a pod deleted that something holds back, so that it is on its way out for a while."""
+    pod = world.store.get("Pod", NS, name)
+    pod["metadata"]["finalizers"] = ["example.org/keeps"]
+    world.store.update(pod)
+    world.store.delete("Pod", NS, name)
+
+
+async def test_what_is_on_its_way_out_is_not_deleted_again(world: World) -> None:
+    target, gone = await evicted(world)
+    plan = world.plan(PODS, target)
+    ending(world, gone[0])
+    assert (await world.step(PRECHECK, plan)).message == "2 of 3 are there, as planned"
+    report = await world.step(ACT, plan)
+    assert (report.result, report.message) == (Result.ACTED, "deleted 2")
+
+
+async def test_a_planned_pod_that_has_lost_its_owner_stops_it(world: World) -> None:
+    target, gone = await evicted(world)
+    plan = world.plan(PODS, target)
+    pod = world.store.get("Pod", NS, gone[1])
+    del pod["metadata"]["ownerReferences"]
+    world.store.update(pod)
+    await world.until(lambda: gone[1] in world.pods())
+    report = await world.step(ACT, plan)
+    assert report.result is Result.REFUSED
+    assert report.message == f"no longer garbage of Deployment shop/cart: {gone[1]}"
+    assert {*gone} <= {*world.pods()}
+
+
+async def test_a_change_that_names_no_pod_deletes_nothing(world: World) -> None:
+    target, gone = await evicted(world)
+    plan = world.plan(PODS, target)
+    itself = Change(path="", present=None, intended=None)
+    both = plan.model_copy(update={"changes": (itself, *plan.changes)})
+    assert (await world.step(ACT, both)).message == "deleted 3"
+    assert not {*world.pods()} & {*gone}
+    assert world.store.get("Deployment", NS, "cart")["spec"] == target["spec"]
+
+
 async def test_what_is_gone_without_this_run_is_refused(world: World) -> None:
     target, gone = await evicted(world)
     plan = world.plan(PODS, target)
@@ -591,6 +631,32 @@ async def test_a_job_or_a_pod_that_is_left_is_not_verified(world: World) -> None
     report = await world.step(VERIFY, hasty)
     assert report.result is Result.NOT_VERIFIED
     assert "1 of its pods are still there" in report.message
+
+
+async def test_a_pod_that_takes_its_time_to_end_is_waited_for(world: World) -> None:
+    _, failed = await made_up_for(world)
+    plan = world.plan(JOB, failed)
+    pod = next(p for p in world.store.list("Pod", NS) if p["metadata"]["name"] > "report-1")
+    pod["metadata"]["finalizers"] = ["example.org/keeps"]
+    world.store.update(pod)
+    await world.step(ACT, plan)
+    run, looks = world.run(plan), 0
+
+    def let_go() -> None:
+        held = world.store.get("Pod", NS, pod["metadata"]["name"])
+        held["metadata"]["finalizers"] = []
+        world.store.update(held)
+
+    def sleep(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            world.inside(let_go)()
+        time.sleep(seconds / SPEED)
+
+    report = await world.step(VERIFY, replace(run, sleep=sleep))
+    assert report.result is Result.VERIFIED, report
+    assert looks >= 2
 
 
 def suspend(world: World, kind: str, name: str) -> None:

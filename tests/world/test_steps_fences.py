@@ -27,6 +27,7 @@ from tiphys.sandbox.loopback import serving
 from tiphys.sandbox.pods import Pace
 from tiphys.sandbox.rbac import Tokens
 from tiphys.sandbox.store import PatchType, Store
+from tiphys.service.database import stamp
 from tiphys.workflow_templates import mark, run_step
 from tiphys.workflow_templates.action import Action, Report, Result, Run, StepName
 from tiphys.workflow_templates.catalogue import find, template_name
@@ -92,7 +93,7 @@ class World:
         account.mkdir(exist_ok=True)
         token = self.tokens.service_account("tiphys-actions", f"act-{plan.action}")
         (account / "token").write_text(token)
-        not_after = (datetime.now(UTC) + timedelta(minutes=10)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        not_after = stamp(datetime.now(UTC) + timedelta(minutes=10))  # As the launcher does.
         given = {
             "TIPHYS_SERVICE_ACCOUNT_DIR": str(account),
             "TIPHYS_KUBERNETES_URL": self.url,
@@ -396,6 +397,60 @@ async def test_an_undone_run_never_acts_or_undoes_again(world: World, name: str)
         cast(Between, run.cluster).before = [never]
         assert (await world.step(step, plan, run)).result is result
         assert world.version() == version
+
+
+@EACH
+async def test_an_undone_run_does_not_act_again_when_its_events_have_expired(
+    world: World, name: str
+) -> None:
+    plan = await planned(world, name)
+    await world.step(ACT, plan)
+    assert (await world.step(ROLLBACK, plan)).result is Result.UNDONE
+    await world.rolled_out()
+    world.store.delete("Event", NS, f"tiphys-{short_digest(plan)}.undone")
+    for step in (PRECHECK, ACT):
+        report = await world.step(step, plan)
+        assert (report.result, report.message) == (
+            Result.REFUSED, "this run was undone; it does not act again"
+        )  # fmt: skip
+
+
+def counted(run: Run, first: Callable[[Obj], Obj]) -> list[str]:
+    """Count a run's reads of the target; the first one is seen as `first` makes it."""
+    asked: list[str] = []
+    cluster = run.cluster
+    real = cluster.get
+
+    def get(version: str, kind: str, namespace: str, name: str) -> Any:
+        found = real(version, kind, namespace, name)
+        if kind != run.plan.target.kind:
+            return found
+        asked.append(name)
+        return first(dict(found)) if len(asked) == 1 else found
+
+    cluster.get = get  # type: ignore[method-assign]
+    return asked
+
+
+async def test_a_target_that_moves_while_it_is_looked_at_is_looked_at_again(world: World) -> None:
+    plan = await planned(world, SCALE)
+    run = world.run(plan)
+
+    def earlier(found: Obj) -> Obj:
+        meta = {**found["metadata"], "resourceVersion": "1"}
+        return {**found, "metadata": meta, "spec": {**found["spec"], "replicas": 5}}
+
+    counted(run, earlier)
+    assert (await world.step(PRECHECK, plan, run)).result is Result.AS_PLANNED
+
+
+async def test_what_is_not_as_planned_and_stands_still_is_believed_at_once(world: World) -> None:
+    plan = await planned(world, SCALE)
+    await somebody_sets(world, plan, OTHER)
+    run = world.run(plan)
+    asked = counted(run, lambda found: found)
+    assert (await world.step(PRECHECK, plan, run)).result is Result.REFUSED
+    assert len(asked) == 2, "to plan again, and to see whether it has moved"
 
 
 async def test_a_write_without_an_answer_is_looked_up_not_repeated(world: World) -> None:

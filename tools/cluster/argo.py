@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tiphys.service.conform import controller as like_ours
 from tools.cluster.builds import argo_source
 from tools.cluster.control_plane import Api
 from tools.cluster.images import ARGO_CONTROLLER, ARGO_EXECUTOR
@@ -16,12 +15,9 @@ from tools.cluster.paths import Cache
 
 NAMESPACE = "tiphys-argo"
 ACTIONS = "tiphys-actions"
-INSTANCE = "tiphys"
+INSTANCE = like_ours.INSTANCE
 CONTROLLER = "workflow-controller"
 _GROUP = "argoproj.io"
-_READ = ["get", "list", "watch"]
-_WRITE = ["create", "update", "patch", "delete"]
-
 _KINDS = 8
 Manifest = dict[str, Any]
 
@@ -54,84 +50,14 @@ def _meta(name: str, namespace: str | None = None, **labels: str) -> dict[str, A
     return meta
 
 
-def _role(namespace: str, rules: list[dict[str, Any]]) -> list[Manifest]:
-    api = "rbac.authorization.k8s.io"
-    return [
-        {
-            "apiVersion": f"{api}/v1",
-            "kind": "Role",
-            "metadata": _meta("argo", namespace),
-            "rules": rules,
-        },
-        {
-            "apiVersion": f"{api}/v1",
-            "kind": "RoleBinding",
-            "metadata": _meta("argo", namespace),
-            "roleRef": {"apiGroup": api, "kind": "Role", "name": "argo"},
-            "subjects": [{"kind": "ServiceAccount", "name": "argo", "namespace": NAMESPACE}],
-        },
-    ]
-
-
-def _rule(groups: str, resources: list[str], verbs: list[str]) -> dict[str, Any]:
-    return {"apiGroups": [groups], "resources": resources, "verbs": verbs}
-
-
 def rights() -> list[Manifest]:
-    """Upstream's namespaced role without secrets, volume claims and disruption budgets, which no
-    template of ours uses (manifests/namespace-install/workflow-controller-rbac).
-    """
-    actions = [
-        _rule("", ["pods"], _READ + _WRITE),
-        _rule("", ["pods/exec"], ["create"]),
-        _rule("", ["configmaps"], _READ),
-        _rule("", ["serviceaccounts"], ["get", "list"]),
-        _rule("", ["events"], ["create", "patch"]),
-        _rule(
-            _GROUP,
-            [
-                name + part
-                for name in ("workflows", "workflowtasksets")
-                for part in ("", "/finalizers", "/status")
-            ]
-            + ["workflowartifactgctasks"],
-            _READ + _WRITE,
-        ),
-        _rule(_GROUP, ["workflowtemplates", "cronworkflows"], _READ),
-        _rule(_GROUP, ["workflowtaskresults"], ["list", "watch", "deletecollection"]),
-    ]
-    own = [
-        _rule("", ["configmaps"], _READ),
-        _rule("", ["events"], ["create", "patch"]),
-        _rule("coordination.k8s.io", ["leases"], ["create", "get", "update"]),
-    ]
-    return [*_role(ACTIONS, actions), *_role(NAMESPACE, own)]
+    """Give what the controller may do."""
+    return like_ours.rights(NAMESPACE, ACTIONS)
 
 
 def settings() -> Manifest:
-    """The controller's settings; `Strict` starts only Workflows that name a template."""
-    restricted = {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "readOnlyRootFilesystem": True,
-        "runAsNonRoot": True,
-        "runAsUser": 8737,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    executor = {
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
-        "securityContext": restricted,
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": _meta(f"{CONTROLLER}-configmap", NAMESPACE),
-        "data": {
-            "instanceID": INSTANCE,
-            "workflowRestrictions": yaml.safe_dump({"templateReferencing": "Strict"}),
-            "executor": yaml.safe_dump(executor),
-        },
-    }
+    """Give the controller's settings."""
+    return like_ours.settings(NAMESPACE)
 
 
 def _container() -> dict[str, Any]:

@@ -147,14 +147,19 @@ _REPAIRED_FROM = "workflow/executor/osspecific/signal_darwin.go"
 _NOT_GO = ("ui", "docs", "examples", "test", "sdks", "hack", "community")
 
 
+def module_folder(name: str, module: str) -> Path:
+    """Return where the sources of a Go module are, as our go.mod of that name pins it."""
+    folder = GO_MODULES / name
+    _go(folder, "mod", "download", module)
+    return Path(_go(folder, "list", "-m", "-f", "{{.Dir}}", module).strip())
+
+
 def argo_source(cache: Cache) -> Path:
     """Return Argo's sources, complete: a copy of its module with the lost link put back."""
     target = cache.root / "src" / f"argo-workflows-{ARGO}"
     if target.is_dir():
         return target
-    module = GO_MODULES / "argo"
-    _go(module, "mod", "download", ARGO_MODULE)
-    original = Path(_go(module, "list", "-m", "-f", "{{.Dir}}", ARGO_MODULE).strip())
+    original = module_folder("argo", ARGO_MODULE)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         copy = Path(scratch) / "copy"

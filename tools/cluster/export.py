@@ -4,16 +4,21 @@ from pathlib import Path
 
 import yaml
 
-from tools.cluster import argo, machine, project
+from tools.cluster import argo, cluster_api, machine, project
 from tools.cluster.paths import Cache
 from tools.cluster.report import say
 from tools.cluster.up import prepare
 
 
 def argo_manifest(cache: Cache) -> str:
-    """Return Argo's CRDs and its controller as this project sets it up, as one YAML text."""
+    """Return Argo's CRDs and its controller as this project sets it up, as one YAML text.
+
+    Cluster API's kinds are with them.
+    """
     crds = [path.read_text() for path in argo.crd_files(cache)]
-    return "\n---\n".join([*crds, yaml.safe_dump_all(argo.manifests())])
+    return "\n---\n".join(
+        [*crds, yaml.safe_dump_all([*cluster_api.manifests(), *argo.manifests()])]
+    )
 
 
 def export(cache: Cache, folder: Path) -> None:

@@ -9,7 +9,18 @@ from typing import Any
 
 import yaml
 
-from tools.cluster import argo, builds, control_plane, dns, images, machine, network, node, project
+from tools.cluster import (
+    argo,
+    builds,
+    cluster_api,
+    control_plane,
+    dns,
+    images,
+    machine,
+    network,
+    node,
+    project,
+)
 from tools.cluster.certs import Certificates
 from tools.cluster.down import note_absent, take_down
 from tools.cluster.paths import NODE_IP, Cache
@@ -126,8 +137,9 @@ class _Start:
             wait_for("/readyz of the API server", self.api.ready, server, 120)
         self._started(*control_plane.start_controllers(*parts))
         self._started(node.start_kube_proxy(*parts))
-        with step("cluster objects and Argo's CRDs applied"):
-            apply(self.cache, self.bins, dns.manifests(), *argo.crd_files(self.cache))
+        with step("cluster objects, Argo's CRDs and Cluster API's applied"):
+            made = [*dns.manifests(), *cluster_api.manifests()]
+            apply(self.cache, self.bins, made, *argo.crd_files(self.cache))
         self._started(dns.start_coredns(*parts))
         runtime.finish(300)
         late = _Aside(lambda: self._import(extra))

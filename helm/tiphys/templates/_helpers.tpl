@@ -57,6 +57,7 @@ One that stands alone in quotes may become JSON. The schema's patterns let no va
   "LAUNCHER" (include "tiphys.user" (list $root "launcher"))
   "GATEWAY" (include "tiphys.user" (list $root "gateway"))
   "AGENTS" (include "tiphys.user" (list $root "agents"))
+  "NODE_ACTIONS" (toString $v.nodeActions.enabled)
   "RELEASE" $root.Release.Name
   "SYSTEM_NAMESPACE" $root.Release.Namespace
   "ACTIONS_NAMESPACE" $v.actionsNamespace

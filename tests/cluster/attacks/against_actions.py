@@ -1,15 +1,19 @@
 """Attacks with the tokens of actions' own pods, on what their Roles let them write."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+import against_config
+import own_attacks
+from against_pools import attacks, resize
 from asking import JSON_PATCH, Json, Request, place
 from attack import Attack, Section, delete, merge, post, put
-from garrison import ACTORS, ELSEWHERE, OTHER_RUN, PAUSE, RUN, SHOP
+from garrison import ACTORS, ELSEWHERE, OTHER_RUN, PAUSE, RELEASE, RUN, SHOP
 from garrison import event as an_event
+from own_attacks import MARK
 
 DIGEST, OTHER = RUN.removeprefix("tiphys-"), OTHER_RUN.removeprefix("tiphys-")
-MARK = "/metadata/annotations/tiphys.io~1run"
 
 
 def sections() -> list[Section]:
@@ -20,8 +24,12 @@ def sections() -> list[Section]:
         ("delete-failed-job, beyond a CronJob's failed run", "", list(_clearings())),
         ("rollout-undo, beyond the pod template", "", list(_undos())),
         ("scale-workload, beyond the replicas", "", list(_scales())),
+        ("scale-gpu-pool, beyond the size and whose turn it is to go", "", list(attacks())),
         ("rollout-restart, beyond its annotation", "", list(_again())),
         ("raise-memory-limit, beyond its bounds", "", list(_raises())),
+        *own_attacks.wrongly(),
+        ("update-config, beyond what is listed", "", _configs()),
+        ("expand-volume, beyond its bounds", "", list(_expansions())),
         (
             "Events in another run's name",
             "An Event is a run's claim, and the door that it closes.",
@@ -149,6 +157,24 @@ def memory(limit: str, request: str = "", container: int = 0) -> list[Json]:
     if request:
         found.append({"op": "replace", "path": f"{path}/requests/memory", "value": request})
     return found
+
+
+def expand(
+    size: str = "2Gi",
+    *operations: Json,
+    mark: str = f"{DIGEST}.act",
+    name: str = "data",
+    namespace: str = SHOP,
+) -> Request:
+    """Patch a claim as expand-volume does, with more operations; an empty size stays."""
+    steps: list[Json] = [*operations]
+    if size:
+        path = "/spec/resources/requests/storage"
+        steps.append({"op": "replace", "path": path, "value": size})
+    if mark:
+        steps.append({"op": "add", "path": MARK, "value": mark})
+    place_of = place("v1", "persistentvolumeclaims", namespace, name)
+    return Request("PATCH", place_of, steps, JSON_PATCH)
 
 
 def event(name: str = f"{RUN}.act", namespace: str = SHOP) -> Request:
@@ -446,6 +472,24 @@ def _raises() -> Iterator[Attack]:
     yield attack("again, after it was put back", memory("96Mi", "96Mi"), name="raised-undone")
     yield attack("put back to less than half", memory("31Mi", "31Mi"), name="raised-act", **ended)
     yield attack("put back twice", memory("32Mi", "32Mi"), name="raised-undone", **ended)
+    back = {"mark": f"{DIGEST}.back"}
+    yield attack("less, as if another's were put back", memory("32Mi", "32Mi"), **back)
+    yield attack("more, as if another's were put back", memory("96Mi"), name="raised-other", **back)
+    yield attack(
+        "another's put back to less than half",
+        memory("31Mi", "31Mi"),
+        name="raised-other",
+        **back,
+    )
+    yield attack(
+        "another's put back as its own", memory("32Mi", "32Mi"), name="raised-other", **ended
+    )
+    yield attack("its own put back as another's", memory("32Mi", "32Mi"), name="raised-act", **back)
+    yield attack("another's put back, then raised", memory("96Mi"), name="raised-back")
+    yield attack("set again to more than twice", memory("129Mi"), name="raised-back", **ended)
+    yield attack(
+        "another's put back, then lowered", memory("32Mi", "32Mi"), name="raised-back", **ended
+    )
     yield attack(
         "a request of its own",
         memory("96Mi", "80Mi"),
@@ -484,6 +528,56 @@ def _raises() -> Iterator[Attack]:
     yield attack("another's mark", memory("64Mi"), mark=f"{OTHER}.act")
 
 
+def _expansions() -> Iterator[Attack]:
+    who = "act-expand-volume"
+
+    def attack(title: str, *forms: Request) -> Attack:
+        return Attack(title, who, forms)
+
+    def add(path: str, value: Any) -> Json:
+        return {"op": "add", "path": path, "value": value}
+
+    yield attack(
+        "more than twice its size",
+        *(expand(size) for size in ("2049Mi", "100Gi", "2148M")),
+        expand("9Gi", name="growing"),
+    )
+    yield attack("less than it asks for", expand("2Gi", name="growing"))
+    yield attack(
+        "a second time", *(expand("1536Mi", name=f"raised-{end}") for end in ("act", "kept"))
+    )
+    yield attack(
+        "more, with the mark of an end",
+        *(expand(mark=f"{DIGEST}.{end}") for end in ("kept", "undone")),
+    )
+    yield attack(
+        "another class of attributes", expand("2Gi", add("/spec/volumeAttributesClassName", "gold"))
+    )
+    yield attack(
+        "other metadata",
+        expand("2Gi", add("/metadata/labels", {"x": "y"})),
+        expand("2Gi", add("/metadata/annotations/x", "y")),
+        expand("2Gi", {"op": "remove", "path": "/metadata/annotations/team"}),
+        expand("2Gi", add("/metadata/finalizers", ["x/y"])),
+    )
+    yield attack("no mark", expand(mark=""), expand("1Gi", mark=""))
+    yield attack("another's mark", *(expand(s, mark=f"{OTHER}.act") for s in ("1Gi", "2Gi")))
+    data = place("v1", "persistentvolumeclaims", SHOP, "data")
+    capacity = {"status": {"capacity": {"storage": "2Gi"}}}
+    yield attack(
+        "a claim deleted", delete(data), delete(place("v1", "persistentvolumeclaims", SHOP))
+    )
+    yield attack("what it has", merge(f"{data}/status", capacity))
+    yield attack(
+        "the volume or the class itself",
+        merge(place("v1", "persistentvolumes", "", f"{SHOP}-data"), {"spec": capacity["status"]}),
+        merge(
+            place("storage.k8s.io/v1", "storageclasses", "", f"{RELEASE}-fast"),
+            {"allowVolumeExpansion": False},
+        ),
+    )
+
+
 def _events() -> Iterator[Attack]:
     for name in ACTORS:
         who = f"act-{name}"
@@ -501,15 +595,25 @@ def _events() -> Iterator[Attack]:
         )
 
 
+def _configs() -> list[Attack]:
+    """What it may do to workloads is what rollout-restart may, so the same attacks are its own."""
+    same = [replace(one, who=against_config.WHO) for one in _again()]
+    return [*against_config.attacks(), *(replace(a, title=f"a workload: {a.title}") for a in same)]
+
+
 def _misplaced() -> Iterator[Attack]:
     own = {
         "act-delete-failed-job": clear,
         "act-delete-failed-pods": sweep,
         "act-restart-pod": restart,
         "act-rollout-undo": lambda namespace: undo(namespace=namespace),
+        "act-scale-gpu-pool": lambda namespace: resize(namespace=namespace),
         "act-scale-workload": lambda namespace: scale(namespace=namespace),
         "act-rollout-restart": lambda namespace: again(namespace=namespace),
         "act-raise-memory-limit": lambda namespace: more_memory(namespace=namespace),
+        **{f"act-{name}": found.own for name, found in own_attacks.attacks_by_action()},
+        "act-update-config": lambda namespace: against_config.set_value(namespace=namespace),
+        "act-expand-volume": lambda namespace: expand(namespace=namespace),
     }
     for who, make in own.items():
         yield Attack("where nobody opted in", who, (make(ELSEWHERE), event(namespace=ELSEWHERE)))
@@ -518,6 +622,13 @@ def _misplaced() -> Iterator[Attack]:
     yield Attack("what an action may, as no action", "act-unknown", nobody)
     for who in own:
         for other, make in own.items():
-            # Who may delete an ended pod to sweep up may also be sent to restart it.
-            if other != who and (who, other) != ("act-restart-pod", "act-delete-failed-pods"):
+            if other != who and (who, other) not in _INCLUDED:
                 yield Attack(f"what {other.removeprefix('act-')} may", who, (make(SHOP),))
+
+
+_INCLUDED = (
+    # Who may delete an ended pod to sweep up may also be sent to restart it.
+    ("act-restart-pod", "act-delete-failed-pods"),
+    # Who sets a value renews the pods, too.
+    ("act-update-config", "act-rollout-restart"),
+)

@@ -191,6 +191,14 @@ def _malformed() -> Iterator[Attack]:
         (f"{step}/hooks", {"x": {"template": "rollback"}}),
         (f"{step}/arguments", {"parameters": [{"name": "x", "value": "y"}]}),
     )
+    retries = f"{ROLLBACK}/retryStrategy"
+    yield _with(
+        "a rollback that is tried again without end",
+        *((f"{retries}/limit", limit) for limit in ("10", 10, "-1", "", "{{workflow.name}}")),
+        (retries, {"retryPolicy": "Always"}),
+        (retries, {}),
+        (f"{retries}/affinity", {"nodeAntiAffinity": {}}),
+    )
     yield _with(
         "a containerSet with retries, or two of them",
         (f"{RUN}/containerSet/retryStrategy", {"retries": 3}),

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import yaml
+from against_machines import MACHINES, NOBODYS, machine_set, machines
+from against_pools import VERSION, pools
 from asking import MERGE, Answer, Json, Request, Who, Wire, place, until
 from attack import Outcome, Section
 from garrison import (
@@ -20,6 +22,7 @@ from garrison import (
     ALL_RIGHTS,
     ANCHOR,
     ARGO,
+    CLAIMS,
     ELSEWHERE,
     EXECUTOR,
     NAMESPACES,
@@ -41,8 +44,10 @@ from garrison import (
     older,
     step_pod,
     targets,
+    volumes,
     workflow,
 )  # fmt: skip
+from outposts import nodes, run_pod
 
 from tools.cluster.target import Target
 
@@ -163,6 +168,12 @@ class Fort:
                 path = place("apps/v1", kind, namespace, "small")
                 version = until(f"{path} to settle", lambda path=path: self._settled(path))
                 self._facts[f"VERSION-OF-{kind.upper()}-IN-{namespace}"] = version
+            for name in (*MACHINES, NOBODYS):
+                meta = wire.want("GET", place(VERSION, "machines", namespace, name))["metadata"]
+                self._facts[f"UID-OF-MACHINE-{name.upper()}-IN-{namespace}"] = meta["uid"]
+            pool = wire.want("GET", place(VERSION, "machinedeployments", namespace, "gpus"))
+            version = pool["metadata"]["resourceVersion"]
+            self._facts[f"VERSION-OF-POOL-IN-{namespace}"] = version
         node = wire.want("GET", place("v1", "nodes"))["items"][0]["metadata"]["name"]
         self._facts["NODE"] = place("v1", "nodes", name=node)
 
@@ -198,7 +209,13 @@ def _build(fort: Fort) -> None:
     }
     cluster.apply(*namespaces(), *all_rights(), *anchor())
     cluster.apply(*(one for one in shipped if one not in policies), *older())
-    cluster.apply(*targets(SHOP), *targets(ELSEWHERE), *policies)
+    cluster.apply(*volumes(SHOP), *volumes(ELSEWHERE)[1:])
+    shops = (*targets(SHOP), *targets(ELSEWHERE), *pools(SHOP), *pools(ELSEWHERE))
+    cluster.apply(*shops, machine_set(SHOP), machine_set(ELSEWHERE))
+    for namespace in (SHOP, ELSEWHERE):
+        owner = wire.want("GET", place(VERSION, "machinesets", namespace, "attacked"))
+        cluster.apply(*machines(namespace, owner["metadata"]["uid"]))
+    cluster.apply(*nodes(), *policies)
     for role in ("launcher", "gateway", "agents"):
         fort.tokens[role] = token(wire, SYSTEM, f"tiphys-{role}", None)
     _await_policies(fort)
@@ -209,7 +226,8 @@ def _build(fort: Fort) -> None:
     told = wire.ask(Request("PATCH", f"{WORKFLOWS}/{RUN}", running, MERGE, stored=True), controller)
     assert told.status == 200, told.message
     for name, number in ACTORS.items():
-        pod = wire.want("POST", place("v1", "pods", ACTIONS), step_pod(name, number), controller)
+        made = run_pod(name, number)
+        pod = wire.want("POST", place("v1", "pods", ACTIONS), made, controller)
         fort.tokens[f"act-{name}"] = token(wire, ACTIONS, f"act-{name}", pod["metadata"])
         fort.tokens[f"act-{name}, unbound"] = token(wire, ACTIONS, f"act-{name}", None)
     for namespace in (SHOP, ELSEWHERE):
@@ -220,7 +238,23 @@ def _build(fort: Fort) -> None:
         )
     for namespace in (SHOP, ELSEWHERE):
         _run_report(wire, namespace)
+        _bind(wire, namespace)
     fort.learn()
+
+
+def _bind(wire: Wire, namespace: str) -> None:
+    """Wait until the claims are bound; one of them asks for more, which nobody gives it."""
+
+    def bound(path: str) -> bool:
+        return wire.want("GET", path).get("status", {}).get("phase") == "Bound"
+
+    for name in CLAIMS:
+        path = place("v1", "persistentvolumeclaims", namespace, name)
+        until(f"{path} to be bound", lambda path=path: bound(path))
+    growing = place("v1", "persistentvolumeclaims", namespace, "growing")
+    body = {"spec": {"resources": {"requests": {"storage": "4Gi"}}}}
+    answer = wire.ask(Request("PATCH", growing, body, MERGE, stored=True))
+    assert answer.status == 200, answer.message
 
 
 def _run_report(wire: Wire, namespace: str) -> None:
@@ -250,6 +284,7 @@ def rendered(cluster: Target) -> list[Json]:
         "createOwnNamespaces": False,
         "argo": {"namespace": ARGO, "serviceAccount": "argo"},
         "namespaces": [SHOP],
+        "nodeActions": {"enabled": True},
         "boundary": {"publisherUsers": [PUBLISHER]},
         "images": {"executor": EXECUTOR, "step": STEP},
         "steps": {"priorityClass": "", "createPriorityClass": False},
@@ -341,5 +376,19 @@ def _clear(cluster: Target, *, wait: bool = True) -> None:
         ]
         if names:
             cluster.kubectl("delete", "--ignore-not-found", *names)
+    cluster.kubectl("delete", "nodes", "-l", "tiphys.io/attack=node", "--ignore-not-found")
+    for kind in ("rolebindings", "roles"):
+        named = cluster.kubectl("get", kind, "-n", "default", "-o", "name").split()
+        ours = [name for name in named if name.partition("/")[2].startswith(f"{RELEASE}-")]
+        if ours:
+            cluster.kubectl("delete", "-n", "default", "--ignore-not-found", *ours)
     waiting = f"--wait={str(wait).lower()}"
     cluster.kubectl("delete", "namespace", "--ignore-not-found", waiting, *NAMESPACES, seconds=180)
+    for kind in ("persistentvolumes", "storageclasses"):
+        names = [
+            name
+            for name in cluster.kubectl("get", kind, "-o", "name").split()
+            if name.partition("/")[2].startswith(f"{RELEASE}-")
+        ]
+        if names:
+            cluster.kubectl("delete", "--ignore-not-found", waiting, *names)

@@ -3,6 +3,9 @@
 from typing import Any
 
 from asking import NOT_AFTER, Json
+from own_attacks import RUN, attacks_by_action
+
+from tiphys.workflow_templates.catalogue import every
 
 RELEASE = "attack"
 SYSTEM, ACTIONS, STOP, ARGO = (
@@ -14,20 +17,16 @@ NAMESPACES = (SYSTEM, ACTIONS, STOP, ARGO, SHOP, ELSEWHERE)
 ALL_RIGHTS = f"{RELEASE}-all-rights"
 """A group bound to cluster-admin: RBAC opened wide, so that only admission stands."""
 PUBLISHER = f"{RELEASE}-publisher"
-RUN, OTHER_RUN = "tiphys-" + "a" * 40, "tiphys-" + "b" * 40
+OTHER_RUN = "tiphys-" + "b" * 40
 EXECUTOR, STEP, PAUSE = (
     f"docker.io/tiphys/{n}" for n in ("argoexec:v4.0.2", "step:dev", "pause:dev")
 )
+_NAMES = [action.name for action in every()]
 ACTORS = {
-    "restart-pod": 101,
-    "rollout-undo": 102,
-    "scale-workload": 103,
-    "rollout-restart": 105,
-    "raise-memory-limit": 106,
-    "delete-failed-pods": 107,
-    "delete-failed-job": 108,
+    name: number
+    for number, name in enumerate(sorted(_NAMES, key=lambda one: (one != "restart-pod", one)), 101)
 }
-"""The actions, with the last part of the names of their pods."""
+"""The actions, with the last part of the names of their pods; most attacks are restart-pod's."""
 
 
 def account(namespace: str, name: str) -> str:
@@ -48,7 +47,7 @@ USERS = {
 }
 ANCHOR = "tiphys-params-anchor"
 PODS = {f"act-{name}": f"{RUN}-run-{number}" for name, number in ACTORS.items()}
-PODS["act-unknown"] = f"{RUN}-run-104"
+PODS["act-unknown"] = f"{RUN}-run-100"
 
 
 def namespaces() -> list[Json]:
@@ -106,6 +105,22 @@ def config_map(namespace: str, name: str) -> Json:
     }
 
 
+VALUES = "values.tiphys.io/pool-size"
+
+
+def fares(namespace: str, name: str = "fares", ending: str = "", **labels: str) -> Json:
+    """Give a ConfigMap that opted in; `ending`: of the run's mark, with its value set or not."""
+    made = config_map(namespace, name)
+    digest = RUN.removeprefix("tiphys-")
+    notes = {VALUES: "20\n30\n40\n", "values.tiphys.io/depth": "1\n2", "team": "shop"}
+    notes |= {"values.tiphys.io/mode": "slow\nfast"}
+    notes |= {"tiphys.io/run": f"{digest}.{ending}"} if ending else {}
+    made["metadata"] |= {"labels": {"tiphys.io/heal": "enabled", **labels}, "annotations": notes}
+    size = "40" if ending == "act" else "20"
+    made["data"] = {"pool-size": size, "depth": "1", "currency": "EUR", "mode": "odd"}
+    return made
+
+
 NOWHERE = {"nodeSelector": {"tiphys.io/nowhere": "true"}}
 """No node takes such a pod, so no kubelet has a say in how it stands."""
 
@@ -118,6 +133,66 @@ def job(namespace: str, name: str, **spec: Any) -> Json:
         "kind": "Job",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"backoffLimit": 6, "template": {"spec": pods}, **spec},
+    }
+
+
+def cron_job(namespace: str, name: str, **spec: Any) -> Json:
+    """Give a CronJob that starts nothing, whatever it is set to."""
+    meta = {"name": name, "namespace": namespace, "annotations": {"team": "shop"}}
+    made = {"schedule": "0 0 1 1 *", "suspend": True, "failedJobsHistoryLimit": 9, **spec}
+    made["jobTemplate"] = {"spec": job(namespace, "x")["spec"]}
+    return {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": meta, "spec": made}
+
+
+CLAIMS = {"data": "", "growing": "", "raised-act": "act", "raised-kept": "kept"}
+"""Claims by name, with the ending of the mark that the run has left on them."""
+_FAST = f"{RELEASE}-fast"
+
+
+def volumes(namespace: str) -> list[Json]:
+    """Give a class that allows expansion, and what the claims of a namespace are bound to."""
+    found: list[Json] = [
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": _FAST},
+            "provisioner": "tiphys.io/nobody",
+            "allowVolumeExpansion": True,
+        }
+    ]
+    for name in CLAIMS:
+        spec = {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": _FAST,
+            "claimRef": {"namespace": namespace, "name": name},
+            "hostPath": {"path": "/nowhere"},
+        }
+        meta = {"name": f"{namespace}-{name}"}
+        body = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": meta}
+        found.append({**body, "spec": spec})
+    return found
+
+
+def claim(namespace: str, name: str) -> Json:
+    """Give a claim as it stands once it is bound."""
+    notes = {"team": "shop"}
+    if CLAIMS[name]:
+        notes["tiphys.io/run"] = f"{RUN.removeprefix('tiphys-')}.{CLAIMS[name]}"
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": _FAST,
+        "volumeName": f"{namespace}-{name}",
+    }
+    meta = {"name": name, "namespace": namespace, "annotations": notes}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": meta,
+        "spec": spec,
+        "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}},
     }
 
 
@@ -168,11 +243,13 @@ def targets(namespace: str) -> list[Json]:
             },
         }
 
-    def raised(kind: str, ending: str) -> Json:
-        """Give a workload whose limit the run has raised, or put back."""
-        made = workload(kind, f"raised-{ending}", 0)
-        made["metadata"]["annotations"]["tiphys.io/run"] = f"{RUN.removeprefix('tiphys-')}.{ending}"
+    def raised(kind: str, name: str, mark: str) -> Json:
+        """Give a workload whose limit a run has raised, or put back."""
+        made = workload(kind, f"raised-{name}", 0)
+        made["metadata"]["annotations"]["tiphys.io/run"] = mark.removeprefix("tiphys-")
         return made
+
+    marks = {end: f"{RUN}.{end}" for end in ("act", "back", "undone")}
 
     agent = workload("DaemonSet", "agent")
     del agent["spec"]["replicas"]
@@ -189,24 +266,25 @@ def targets(namespace: str) -> list[Json]:
         workload("Deployment", "small", 0),
         workload("StatefulSet", "small", 0),
         agent,
-        *(raised(kind, end) for kind in ("Deployment", "StatefulSet") for end in ("act", "undone")),
+        *(
+            raised(kind, name, mark)
+            for kind in ("Deployment", "StatefulSet")
+            for name, mark in (*marks.items(), ("other", f"{OTHER_RUN}.kept"))
+        ),
         workload("Deployment", "old"),
         job(namespace, "work"),
         job(namespace, "late", activeDeadlineSeconds=1),
-        {
-            "apiVersion": "batch/v1",
-            "kind": "CronJob",
-            "metadata": {"name": "report", "namespace": namespace},
-            "spec": {
-                "schedule": "0 0 1 1 *",
-                "suspend": True,
-                "failedJobsHistoryLimit": 9,
-                "jobTemplate": {"spec": job(namespace, "x")["spec"]},
-            },
-        },
+        cron_job(namespace, "report"),
+        *(claim(namespace, name) for name in CLAIMS),
         event(f"{RUN}.old", namespace),
         lone,
         config_map(namespace, "settings"),
+        config_map(namespace, "settings") | {"kind": "Secret", "data": {"key": "dmFsdWU="}},
+        *(made for _, found in attacks_by_action() for made in found.objects(namespace)),
+        fares(namespace),
+        fares(namespace, "fares-act", "act"),
+        fares(namespace, "fares-undone", "undone"),
+        fares(namespace, "fares-closed", **{"tiphys.io/heal": "disabled"}),
     ]
 
 

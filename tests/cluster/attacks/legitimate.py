@@ -4,6 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import against_config
+import against_machines
+import against_nodes
+import own_attacks
 from against_actions import (
     DIGEST,
     ROOMY,
@@ -11,6 +15,7 @@ from against_actions import (
     again,
     clear,
     event,
+    expand,
     image,
     memory,
     more_memory,
@@ -19,12 +24,14 @@ from against_actions import (
     sweep,
     undo,
 )
+from against_pools import rightly
 from against_runs import PODS, RESULTS, STOPS, result, stop
 from against_templates import CATALOGUE, ENTRY, PUBLISHED, TEMPLATES, template
 from against_workflows import NEW, RUNNING, WORKFLOWS
 from asking import Json, Request, place
 from attack import Attack, apply, changed, delete, merge, post
-from garrison import ACTIONS, ACTORS, PAUSE, RUN, SHOP, step_pod, workflow
+from garrison import ACTIONS, ACTORS, PAUSE, RUN, SHOP, workflow
+from outposts import run_pod
 
 STOPPED = {"spec": {"shutdown": "Stop"}}
 
@@ -63,7 +70,7 @@ def _of_argo() -> Iterator[Attack]:
     )
     yield Attack("an old Workflow deleted", "controller", (delete(RUNNING),))
     for number, name in enumerate(ACTORS):
-        yield Attack("a run's pod", "controller", (post(PODS, step_pod(name, number, NEW)),))
+        yield Attack("a run's pod", "controller", (post(PODS, run_pod(name, number, NEW)),))
     done = {"metadata": {"labels": {"workflows.argoproj.io/completed": "true"}}}
     pod = f"{PODS}/{RUN}-run-101"
     yield Attack("a pod's labels, a pod deleted", "controller", (merge(pod, done), delete(pod)))
@@ -150,16 +157,22 @@ def _of_actions() -> Iterator[Attack]:
         tuple(
             scale(number, manager, kind)
             for kind in ("deployments", "statefulsets")
-            for number, manager in ((3, RUN), (100, RUN), (200, f"{RUN}.undone"))
+            for number, manager in (
+                (3, RUN),
+                (100, RUN),
+                (200, f"{RUN}.undone"),
+                (2, f"{RUN}.back"),
+            )
         ),
     )
+    yield from rightly()
     yield Attack(
         "all pods renewed",
         "act-rollout-restart",
         tuple(
             again(kind=kind, mark=f"{DIGEST}.{ending}")
             for kind in WORKLOADS
-            for ending in ("act", "undone", "kept")
+            for ending in ("act", "undone", "kept", "back", "stays")
         ),
     )
     yield Attack(
@@ -184,9 +197,46 @@ def _of_actions() -> Iterator[Attack]:
                     name="raised-act",
                     mark=f"{DIGEST}.kept",
                 ),
+                more_memory(
+                    *memory("32Mi", "32Mi"), kind=kind, name="raised-other", mark=f"{DIGEST}.back"
+                ),
+                more_memory(
+                    *memory("128Mi", "128Mi"),
+                    kind=kind,
+                    name="raised-back",
+                    mark=f"{DIGEST}.undone",
+                ),
+                more_memory(
+                    {"op": "test", "path": "/spec/replicas", "value": 0},
+                    kind=kind,
+                    name="raised-back",
+                    mark=f"{DIGEST}.stays",
+                ),
             )
         ),
     )
+    yield from own_attacks.rightly()
+    yield Attack(
+        "all pods renewed",
+        "act-update-config",
+        tuple(
+            again(kind=kind, mark=f"{DIGEST}.{ending}")
+            for kind in WORKLOADS
+            for ending in ("act", "undone", "kept")
+        ),
+    )
+    yield from against_config.legitimate()
+    yield Attack(
+        "more storage, and the mark of its end",
+        "act-expand-volume",
+        (
+            expand(),
+            expand("1100Mi"),
+            *(expand("", name="raised-act", mark=f"{DIGEST}.{end}") for end in ("kept", "undone")),
+        ),
+    )
+    yield from against_nodes.rightly()
+    yield from against_machines.rightly()
     for name, number in ACTORS.items():
         who, node = f"act-{name}", f"{RUN}-{number}"
         names = ("act", "undone", "kept", "acted", "undid")

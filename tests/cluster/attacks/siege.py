@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import against_actions
 import against_cluster
+import against_machines
+import against_nodes
 import against_runs
 import against_templates
 import against_workflows
@@ -34,5 +36,7 @@ def sections() -> list[Section]:
         *against_templates.sections(),
         *against_runs.sections(),
         *against_actions.sections(),
+        *against_nodes.sections(),
+        *against_machines.sections(),
         *against_cluster.sections(),
     ]

@@ -11,6 +11,7 @@ from asking import JSON, Json, Request, place
 from fort import Fort
 from garrison import ACTIONS, ACTORS, ARGO, SHOP, STOP, SYSTEM
 
+from tiphys.workflow_templates.action import Scope
 from tiphys.workflow_templates.catalogue import find
 
 PLACES = (SHOP, ACTIONS, STOP, SYSTEM, ARGO, "default", "kube-system")
@@ -94,8 +95,14 @@ def expected() -> Mapping[str, set[Grant]]:
     }
     reports = {(ACTIONS, f"{group}/{resource}", verb) for group, resource, verb in REPORTS}
     for name in ACTORS:
-        own = [(r.api_group, r.resource, v) for r in find(name).rights for v in r.verbs]
+        action = find(name)
+        given = [(r.scope, r.api_group, r.resource, v) for r in action.rights for v in r.verbs]
+        own = [rest for scope, *rest in given if scope is Scope.NAMESPACE]
         there = {(SHOP, f"{group}/{resource}", verb) for group, resource, verb in (*own, *EVENTS)}
+        wide = [rest for scope, *rest in given if scope is Scope.CLUSTER]
+        there |= {(p, f"{group}/{resource}", v) for group, resource, v in wide for p in PLACES}
+        if action.works_on_nodes:
+            there |= {("default", f"{group}/{resource}", verb) for group, resource, verb in EVENTS}
         found[f"act-{name}"] = there | reports
     return found
 
@@ -136,11 +143,12 @@ def test_an_access_review_says_the_same(fort: Fort, name: str) -> None:
     answers = fort.wire.all(
         [(Request("POST", path, body, JSON, stored=True), who) for _, body in asked]
     )
+    wide = {("", *rest) for _, *rest in mine if all((p, *rest) in mine for p in PLACES)}
     wrong = [
         grant
         for (grant, _), answer in zip(asked, answers, strict=True)
         if tuple(grant[1].split("/", 1)) not in BASICS
-        and answer.body["status"]["allowed"] != (grant in mine)
+        and answer.body["status"]["allowed"] != (grant in mine | wide)
     ]
     assert not wrong
 

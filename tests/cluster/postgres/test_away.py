@@ -21,6 +21,7 @@ from tiphys.service.leases import Leases
 from tiphys.service.ledger import Ledger, utc_now
 from tiphys.service.run_stops import RunStops
 from tiphys.service.runs import Runs
+from tiphys.service.undos import Undos
 from tiphys.service.views import Views
 
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -38,6 +39,7 @@ async def serving_api(database: Database) -> AsyncGenerator[httpx2.AsyncClient]:
         audit=ledger.audit,
         holds=Holds(database, ledger.audit),
         run_stops=RunStops(ledger, runs),
+        undos=Undos(ledger, runs),
         wake=lambda: None,
         stop=None,
         token=None,

@@ -1,0 +1,82 @@
+"""The small records that the larger ones in `model` are made of, and what all of them share."""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+Json = JsonValue
+Instant = AwareDatetime
+ActionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
+"""An action's name as the catalogue spells it, such as `restart-pod`; the catalogue is closed."""
+RunName = Annotated[str, Field(pattern=r"^tiphys-[a-z2-7]{40}$")]
+"""A run, by the name of its Workflow."""
+
+
+class Noun(BaseModel):
+    """A frozen record; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ObjectReference(Noun):
+    """One object of a cluster; beside a plan's target, one that an action changes too."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    """Empty for a cluster-scoped object."""
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        place = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {place}"
+
+
+class Target(ObjectReference):
+    """The one object an action works on, as the resolver read it from its cluster."""
+
+    cluster: str
+
+
+class Owner(Noun):
+    """One link of an owner chain, nearest first."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+
+class Check(Noun):
+    """How verify asks Prometheus whether the alert is over; an empty query: not configured."""
+
+    query: str = ""
+    """The alert rule's own expression, without its `for`."""
+    labels: dict[str, str] = {}
+    """Series of the answer that bear these labels are the incident's."""
+    pod_prefix: str = ""
+    """When set, series whose `pod` begins with it are the incident's too: successors of a pod."""
+    settle_seconds: int = Field(default=0, ge=0)
+    """The expression's longest range and two evaluations: how long old samples can speak."""
+    hold_seconds: int = Field(default=30, ge=0)
+    """How long healthy must last."""
+
+
+class DecidedBy(Noun):
+    """Who decided: a playbook, a model or a human, exactly enough to ask it again."""
+
+    reasoner: Literal["playbooks", "model", "human"]
+    playbook: str = ""
+    playbook_version: str = ""
+    model: str = ""
+    prompt_hash: str = ""
+    note: str = ""
+
+
+class Undoing(Noun):
+    """A person's wish that a finished run is undone."""
+
+    run: RunName
+    by: str
+    reason: str

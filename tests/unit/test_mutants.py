@@ -1,0 +1,171 @@
+"""What the mutation run takes out: every check, clause, fence and step, by rule alone."""
+
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+# At the end: the checkout's other folders must not hide an installed package of the same name.
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from tiphys.workflow_templates.catalogue import every
+from tools.mutants.copies import MUTATED, ROOT, Copy
+from tools.mutants.kept import Kept
+from tools.mutants.lane import Traced
+from tools.mutants.reach import reachable
+from tools.mutants.rules import Rule, mutants
+from tools.mutants.table import Row
+from tools.mutants.tests import files_about, first_failed
+
+ACTION = '''
+class Drain(Action):
+    reversible = True
+
+    def precheck(self, run):
+        return self.look(run)
+
+    def rollback(self, run) -> Report:
+        """Put it back."""
+        if not self.ours(run) or self.gone(run):
+            return refused("not ours")
+        self.write(run)
+        return Report(Result.UNDONE, "back", {})
+
+    def ours(self, run) -> bool:
+        return run.uid == self.uid and run.mark == self.mark
+'''
+
+
+def taken_out(text: str, module: str = "drain", *functions: str) -> list[tuple[str, str]]:
+    chosen = frozenset(functions)
+    return [(one.rule.value, one.gone) for one in mutants(module, dedent(text), chosen)]
+
+
+def test_a_step_is_idle_a_check_removed_each_clause_and_each_call() -> None:
+    found = taken_out(ACTION, "drain", "Drain.rollback")
+    assert found[0][0] == Rule.STEP
+    assert (Rule.CHECK, "not self.ours(run) or self.gone(run)") in found
+    assert (Rule.CLAUSE, "not self.ours(run)") in found
+    assert (Rule.CLAUSE, "self.gone(run)") in found
+    assert (Rule.CALL, "self.write(run)") in found
+    assert len(found) == 5
+
+
+def test_an_idle_rollback_says_that_it_was_undone() -> None:
+    first = next(iter(mutants("drain", ACTION, frozenset({"Drain.rollback"}))))
+    assert "return Report(Result.UNDONE" in first.text
+    compile(first.text, "drain", "exec")
+
+
+def test_what_answers_yes_or_no_answers_always_the_same_or_without_a_clause() -> None:
+    found = taken_out(ACTION, "drain", "Drain.ours")
+    assert found.count((Rule.CHECK, "return run.uid == self.uid and run.mark == self.mark")) == 2
+    assert (Rule.CLAUSE, "run.uid == self.uid") in found
+    assert (Rule.CLAUSE, "run.mark == self.mark") in found
+
+
+def test_every_fence_of_a_write_is_left_out_once() -> None:
+    text = """
+    def patch(obj):
+        tests = [{"op": "test", "path": "/metadata/uid", "value": obj}]
+        body = {"kind": "DeleteOptions", "preconditions": {"uid": obj}}
+        fence = {key: obj[key] for key in ("name", "uid", "resourceVersion")}
+        return [*tests, body, fence]
+    """
+    found = taken_out(text, "cluster", "patch")
+    assert [rule for rule, _ in found] == [Rule.FENCE] * 5
+    assert {gone for _, gone in found} >= {'"uid"', '"resourceVersion"', '{"uid": obj}'}
+    assert not taken_out(text, "elsewhere", "patch")
+
+
+def test_every_mutant_of_the_catalogue_is_python_and_every_action_has_its_four_steps() -> None:
+    folder = ROOT / MUTATED
+    idle = 0
+    for module, functions in reachable(folder).items():
+        for one in mutants(module, (folder / f"{module}.py").read_text(), functions):
+            compile(one.text, one.name, "exec")
+            idle += one.rule is Rule.STEP
+    assert idle == 4 * len(every())
+
+
+def test_a_copy_has_one_change_at_a_time(tmp_path: Path) -> None:
+    copy = Copy(tmp_path / "copy")
+    place = tmp_path / "copy" / "tiphys" / MUTATED
+    copy.change({"mark": "1", "fenced": "2"})
+    copy.change({"fenced": "3"})
+    assert (place / "fenced.py").read_text() == "3"
+    assert (place / "mark.py").read_text() == (ROOT / MUTATED / "mark.py").read_text()
+
+
+def test_a_test_that_failed_may_have_spaces_in_its_name() -> None:
+    name = "tests/unit/test_nodes.py::test_it_stays[no gpu]"
+    assert first_failed(f"== summary ==\nFAILED {name} - Failed: DID NOT RAISE\n") == name
+    assert first_failed(f"ERROR {name}\n1 error in 2s\n") == name
+    assert not first_failed("2 passed in 2s\n")
+
+
+def kept_in(root: Path) -> Kept:
+    return Kept(root / "kept", root)
+
+
+def test_what_was_found_is_known_to_the_next_run_while_the_code_is_the_same(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / MUTATED).mkdir()
+    code = tmp_path / MUTATED / "drain.py"
+    code.write_text(ACTION)
+    first, second, *_ = mutants("drain", ACTION, frozenset({"Drain.rollback"}))
+    lines = frozenset({("drain", 3)})
+    kept_in(tmp_path).keep_traces([Traced("drain", "run heals", 1.5, "", lines)])
+    kept_in(tmp_path).keep(Row(first, "drain", "run heals", "NotProvenError"))
+    kept_in(tmp_path).keep(Row(second, "drain", "", ""))
+    again = kept_in(tmp_path)
+    assert again.row(first) == Row(first, "drain", "run heals", "NotProvenError")
+    assert again.row(second) is None, "what survived is tried again"
+    assert again.traces() == [Traced("drain", "run heals", 1.5, "", lines)]
+    code.write_text(ACTION + "\n")
+    assert kept_in(tmp_path).row(first) is None
+    assert kept_in(tmp_path).traces() == []
+
+
+def test_what_a_test_found_is_tried_again_when_there_is_no_such_test_any_more(
+    tmp_path: Path,
+) -> None:
+    tests = tmp_path / "tests" / "unit" / "test_drain.py"
+    tests.parent.mkdir(parents=True)
+    tests.write_text("class TestDrain:\n    def test_it(self): ...\n")
+    one = next(iter(mutants("drain", ACTION, frozenset({"Drain.rollback"}))))
+    found_by = "tests/unit/test_drain.py::TestDrain::test_it[1-a b]"
+    kept_in(tmp_path).keep(Row(one, "", found_by))
+    assert kept_in(tmp_path).row(one) == Row(one, "", found_by)
+    tests.write_text("def test_another(): ...\n")
+    assert kept_in(tmp_path).row(one) is None
+
+
+def test_tests_that_passed_are_not_asked_again_until_they_or_what_is_beside_them_change(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "tests" / "unit").mkdir(parents=True)
+    file, beside = "tests/unit/test_it.py", tmp_path / "tests" / "unit" / "helpers.py"
+    (tmp_path / file).write_text("one")
+    beside.write_text("two")
+    kept = Kept(tmp_path / "kept", tmp_path)
+    assert not kept.sound(file)
+    kept.keep_sound(file)
+    assert Kept(tmp_path / "kept", tmp_path).sound(file)
+    (tmp_path / "tests" / "unit" / "test_other.py").write_text("three")
+    assert kept.sound(file)
+    beside.write_text("another")
+    assert not kept.sound(file)
+    kept.keep_sound(file)
+    (tmp_path / file).write_text("changed")
+    assert not kept.sound(file)
+    kept.keep_sound(file)
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "api.py").write_text("broken")
+    assert not Kept(tmp_path / "kept", tmp_path).sound(file), "they may fail without a mutant"
+
+
+def test_tests_speak_of_what_a_helper_beside_them_works_with() -> None:
+    """The worlds of the drains name the action; the files of tests do not."""
+    assert "tests/world/draining/test_steps_draining.py" in files_about("draining")
+    assert "tests/world/draining/test_steps_draining.py" not in files_about("claim_patch")

@@ -1,0 +1,124 @@
+"""What earlier runs found, so that one that was interrupted goes on where it ended.
+
+It counts only for exactly the same code of the actions, the kit and the simulated cluster. Tests
+may have come since; a row that names a test counts while there is such a test.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from tools.mutants.copies import ROOT
+from tools.mutants.lane import Traced
+from tools.mutants.rules import Mutant
+from tools.mutants.table import Row
+
+_ASKED = ("policies", "sandbox", "service/conform", "tools/mutants", "workflow_templates")
+_TESTED = ("agents", "policies", "sandbox", "service", "workflow_templates")
+"""Folders of what tests work with, data included; `_ASKED` is less."""
+_TRACES = TypeAdapter(list[Traced])
+
+
+class Kept:
+    """One folder, for one state of the code; what is of others is thrown away."""
+
+    def __init__(self, folder: Path, root: Path = ROOT) -> None:
+        folder.mkdir(exist_ok=True)
+        self._root, state = root, _state(root)
+        for path in folder.iterdir():
+            if not path.name.startswith(state):
+                path.unlink()
+        self._traces = folder / f"{state}.traces.json"
+        self._rows = folder / f"{state}.rows.jsonl"
+        self._sound, self._tested = folder / f"{state}.sound", _whole(root)
+        self._found = {one["key"]: one for one in _lines(self._rows)}
+
+    def traces(self) -> Sequence[Traced]:
+        """Give what every property of every action was seen to come by; empty: nobody looked."""
+        if not self._traces.exists():
+            return []
+        return _TRACES.validate_json(self._traces.read_bytes())
+
+    def keep_traces(self, traces: Sequence[Traced]) -> None:
+        """Keep them."""
+        self._traces.write_bytes(_TRACES.dump_json([*traces]))
+
+    def sound(self, file: str) -> bool:
+        """Say whether a file's tests, as they are now, passed with all code as it is now."""
+        return self._text_of(file) in _texts(self._sound)
+
+    def keep_sound(self, file: str) -> None:
+        """Keep that they do."""
+        with self._sound.open("a") as kept:
+            kept.write(self._text_of(file) + "\n")
+
+    def _text_of(self, file: str) -> str:
+        """Give what moves with a file of tests and whatever lies beside it and above."""
+        whole, path = hashlib.sha256(self._tested), self._root / file
+        for folder in path.relative_to(self._root).parents:
+            for beside in sorted((self._root / folder).glob("*.py")):
+                if beside == path or not beside.name.startswith("test_"):
+                    whole.update(str(beside).encode() + b"\0" + beside.read_bytes())
+        return whole.hexdigest()
+
+    def row(self, mutant: Mutant) -> Row | None:
+        """Give how a mutant was found; None: it was not, or not yet."""
+        one = self._found.get(_key(mutant))
+        if one is None or not _stands(one["found_by"], self._root):
+            return None
+        return Row(mutant, one["action"], one["found_by"], one["why"])
+
+    def keep(self, row: Row) -> None:
+        """Keep that a mutant was found; those that survive are tried again."""
+        if row.found_by:
+            one = {"key": _key(row.mutant), "action": row.action, "found_by": row.found_by}
+            with self._rows.open("a") as file:
+                file.write(json.dumps({**one, "why": row.why[:300]}) + "\n")
+
+
+def _state(root: Path) -> str:
+    whole = hashlib.sha256()
+    for folder in _ASKED:
+        for path in sorted((root / folder).rglob("*.py")):
+            whole.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return whole.hexdigest()[:16]
+
+
+def _whole(root: Path) -> bytes:
+    whole = hashlib.sha256()
+    for folder in _TESTED:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                whole.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return whole.digest()
+
+
+def _key(mutant: Mutant) -> str:
+    whole = f"{mutant.name}\0{mutant.line}\0{mutant.text}"
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _stands(found_by: str, root: Path) -> bool:
+    """Say whether the test that found it is still there; a property of the kit is."""
+    file, mark, test = found_by.partition("::")
+    if not mark:
+        return True
+    name, path = test.partition("[")[0].rpartition("::")[2], root / file
+    return path.exists() and f"def {name}(" in path.read_text()
+
+
+def _texts(path: Path) -> Sequence[str]:
+    return path.read_text().split() if path.exists() else ()
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Read what was kept; a last line that was cut off is nothing."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return

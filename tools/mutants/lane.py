@@ -1,0 +1,179 @@
+"""One process with a simulated cluster of its own, in which mutants are tried one after another."""
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiphys.service.conform.every import every_property
+from tiphys.service.conform.properties import Property
+from tiphys.service.conform.simulated import SandboxWorld
+from tiphys.service.conform.trial import staged
+from tiphys.service.conform.trials import TRIALS
+from tools.mutants import tests
+from tools.mutants.copies import Copy
+from tools.mutants.reach import TRACE, Lines, came_by
+from tools.mutants.rules import Mutant
+
+STEP_SECONDS = 40.0
+"""For one step of a mutant, which may never end."""
+QUICK_SECONDS = 15.0
+"""For properties of one action before tests are asked."""
+LATE_SECONDS = 20.0
+"""For properties of one action after tests were asked: what takes longer to be found is as good as
+not found, and wants a test. What no test is asked of is asked of every property."""
+ENOUGH = 3
+"""Actions whose properties are asked of code that they share, where tests are asked too."""
+TRIES = 3
+"""How often a property is asked that fails in words that a busy machine also causes."""
+_BUSY = ("Timeout", "TimeoutError", "in vain", "did not answer", "did not end")
+
+
+def asked(action: str) -> Mapping[str, Property]:
+    """Give an action's properties by name; its killings find nothing that others do not."""
+    found = every_property(TRIALS[action])
+    return {one.name: one for one in found if not one.kills}
+
+
+@dataclass(frozen=True)
+class Traced:
+    """One property of one action, proven with the code as it is."""
+
+    action: str
+    property: str
+    seconds: float
+    why: str
+    """Empty: proven."""
+    lines: Lines
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of one mutant in one action."""
+
+    action: str
+    found_by: str
+    """The property that was not proven, or the test that failed; empty: it survived."""
+    why: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """One mutant to be tried with one action."""
+
+    mutant: Mutant
+    action: str
+    properties: Mapping[str, float]
+    """And how many seconds each takes; in the order in which they are asked, until one is not
+    proven."""
+
+
+class _Lane:
+    """This process's world."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="tiphys-mutants-")
+        folder = Path(self._folder.name)
+        (folder / "world").mkdir()
+        self.copy = Copy(folder / "copy")
+        os.environ["PYTHONPATH"] = str(self.copy.folder)
+        self.world = SandboxWorld(folder / "world")
+        self.world.step_seconds = STEP_SECONDS
+
+    def ask(self, action: str, name: str) -> str:
+        """Ask one property; gives what is wrong, or an empty string."""
+        try:
+            with staged(self.world, action) as stage:
+                asked(action)[name].prove(stage, TRIALS[action])
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+
+_lanes: list[_Lane] = []
+
+
+def _lane() -> _Lane:
+    if not _lanes:
+        _lanes.append(_Lane())
+    return _lanes[0]
+
+
+def trace(action: str, name: str) -> Traced:
+    """Prove one property as it is, and see which lines its steps come by."""
+    lane = _lane()
+    lane.copy.change({"__init__": TRACE.format(out=str(lane.copy.traces))})
+    began = time.monotonic()
+    why = lane.ask(action, name)
+    if why:
+        why = lane.ask(action, name)
+    seconds = time.monotonic() - began
+    return Traced(action, name, seconds, why, came_by(lane.copy.traces))
+
+
+def sound(file: str) -> tuple[str, bool]:
+    """Say whether a file's tests may be asked."""
+    lane = _lane()
+    lane.copy.change({})
+    return file, tests.is_sound(file, lane.copy.folder)
+
+
+def attempt(mutant: Mutant, tasks: Sequence[Task], files: Sequence[str] = ()) -> Tried:
+    """Try a mutant until it is found: quick properties, then tests, then some more properties.
+
+    Of what the kit must find no test is asked.
+    """
+    some = tasks[:ENOUGH] if tests.may_find(mutant) else tasks
+    quick = {id(task): [*_within(QUICK_SECONDS, task)] for task in some}
+    tried = _any(some, quick)
+    if tried.found_by:
+        return tried
+    lane = _lane()
+    lane.copy.change({mutant.module: mutant.text})
+    began = time.monotonic()
+    found, why = tests.found_by(mutant, files, lane.copy.folder)
+    if found:
+        return Tried(tried.action, found, why, time.monotonic() - began)
+    late = LATE_SECONDS if tests.may_find(mutant) else math.inf
+    rest = {id(task): [*_within(late, task, quick[id(task)])] for task in some}
+    return _any(some, rest)
+
+
+def _within(limit: float, task: Task, asked: Sequence[str] = ()) -> Iterator[str]:
+    """Give as many of the first properties, without those asked, as can be asked in so many s."""
+    spent = 0.0
+    for name, seconds in task.properties.items():
+        if name in asked:
+            continue
+        spent += seconds
+        if spent > limit:
+            return
+        yield name
+
+
+def _any(tasks: Sequence[Task], names: Mapping[int, Sequence[str]]) -> Tried:
+    tried = Tried("", "", "", 0)
+    for task in tasks:
+        tried = _attempt(task, names[id(task)])
+        if tried.found_by:
+            break
+    return tried
+
+
+def _attempt(task: Task, names: Sequence[str]) -> Tried:
+    lane = _lane()
+    lane.copy.change({task.mutant.module: task.mutant.text})
+    began = time.monotonic()
+    for name in names:
+        why = ""
+        for _ in range(TRIES):
+            why = lane.ask(task.action, name)
+            if not any(word in why for word in _BUSY):
+                break
+        if why:
+            return Tried(task.action, name, why, time.monotonic() - began)
+    return Tried(task.action, "", "", time.monotonic() - began)
