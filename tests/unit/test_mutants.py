@@ -14,7 +14,7 @@ from tools.mutants.lane import Traced
 from tools.mutants.reach import reachable
 from tools.mutants.rules import Rule, mutants
 from tools.mutants.table import Row
-from tools.mutants.tests import files_about, first_failed
+from tools.mutants.tests import Watched, chosen, files_about, first_failed, watched
 
 ACTION = '''
 class Drain(Action):
@@ -33,6 +33,9 @@ class Drain(Action):
     def ours(self, run) -> bool:
         return run.uid == self.uid and run.mark == self.mark
 '''
+
+
+BY_THREE = [Watched("tests/unit/test_it.py::test_it", 0.5, frozenset({("drain", 3)}))]
 
 
 def taken_out(text: str, module: str = "drain", *functions: str) -> list[tuple[str, str]]:
@@ -148,21 +151,59 @@ def test_tests_that_passed_are_not_asked_again_until_they_or_what_is_beside_them
     file, beside = "tests/unit/test_it.py", tmp_path / "tests" / "unit" / "helpers.py"
     (tmp_path / file).write_text("one")
     beside.write_text("two")
-    kept = Kept(tmp_path / "kept", tmp_path)
-    assert not kept.sound(file)
-    kept.keep_sound(file)
-    assert Kept(tmp_path / "kept", tmp_path).sound(file)
+    kept = kept_in(tmp_path)
+    assert kept.watched(file) is None
+    kept.keep_watched(file, BY_THREE)
+    assert kept_in(tmp_path).watched(file) == BY_THREE
     (tmp_path / "tests" / "unit" / "test_other.py").write_text("three")
-    assert kept.sound(file)
+    assert kept.watched(file) == BY_THREE
     beside.write_text("another")
-    assert not kept.sound(file)
-    kept.keep_sound(file)
+    assert kept.watched(file) is None
+    kept.keep_watched(file, BY_THREE)
     (tmp_path / file).write_text("changed")
-    assert not kept.sound(file)
-    kept.keep_sound(file)
+    assert kept.watched(file) is None
+    kept.keep_watched(file, BY_THREE)
     (tmp_path / "service").mkdir()
     (tmp_path / "service" / "api.py").write_text("broken")
-    assert not Kept(tmp_path / "kept", tmp_path).sound(file), "they may fail without a mutant"
+    assert kept_in(tmp_path).watched(file) is None, "they may fail without a mutant"
+
+
+def test_a_mutant_is_shown_to_the_tests_that_come_by_it_the_quick_ones_first() -> None:
+    step, *_, check = mutants("drain", ACTION, frozenset({"Drain.precheck", "Drain.ours"}))
+    [line, *_] = check.fires
+    by = frozenset({("drain", line)})
+    slow, quick = Watched("slow", 2.0, by), Watched("quick", 0.1, by)
+    long, elsewhere = Watched("long", 90.0, by), Watched("elsewhere", 0.1, frozenset({("a", 1)}))
+    assert [*chosen(check, [slow, elsewhere, long, quick])] == ["quick", "slow"]
+    assert not [*chosen(step, [slow, quick])], "the kit has to find it"
+
+
+OBSERVED = """
+import subprocess, sys
+from tiphys.workflow_templates.quantities import amount
+
+def test_of_its_own():
+    amount("1Gi")
+
+def test_by_a_step():
+    said = "from tiphys.workflow_templates.pointers import at; at({}, '/a')"
+    subprocess.run([sys.executable, "-c", said], check=True)
+
+def test_that_fails():
+    assert amount("1Gi") == 0
+"""
+
+
+def test_where_tests_and_the_steps_they_start_come_by_is_seen_of_those_that_pass(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "test_it.py"
+    file.write_text(OBSERVED)
+    found = {one.test.rpartition("::")[2]: one for one in watched(str(file), Copy(tmp_path / "c"))}
+    modules = {name: {module for module, _ in one.lines} for name, one in found.items()}
+    assert modules.keys() == {"test_of_its_own", "test_by_a_step"}
+    assert "quantities" in modules["test_of_its_own"] - modules["test_by_a_step"]
+    assert "pointers" in modules["test_by_a_step"] - modules["test_of_its_own"]
 
 
 def test_tests_speak_of_what_a_helper_beside_them_works_with() -> None:

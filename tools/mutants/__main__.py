@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 
@@ -17,7 +16,7 @@ from tools.mutants.lane import Task, Traced, Tried
 from tools.mutants.reach import passes, reachable
 from tools.mutants.rules import Mutant, mutants
 from tools.mutants.table import Row, line, markdown
-from tools.mutants.tests import files_about
+from tools.mutants.tests import Watched, chosen, files_about
 
 FOLDER = ROOT / MUTATED
 PAGE = ROOT / "docs" / "mutants.md"
@@ -81,16 +80,13 @@ def _tried(
     yield from known
     found = {id(row.mutant) for row in known}
     wanted = [mutant for mutant in every if id(mutant) not in found]
-    sound, told_of = _sound(pool, wanted, kept), _finders(known)
+    tests = _watched(pool, wanted, kept)
     for mutant in wanted:
         tasks = list(_tasks(mutant, traces))
-        files = [one for one in files_about(mutant.module) if one in sound]
-        files.sort(key=lambda file: -told_of[mutant.module, file])
-        if tasks and told.each and _is_acting(mutant.module):
-            for task in tasks:
-                waiting[pool.submit(lane.attempt, mutant, [task], files)] = mutant
-        else:
-            waiting[pool.submit(lane.attempt, mutant, tasks, files)] = mutant
+        asked = [*chosen(mutant, tests)]
+        each = tasks and told.each and _is_acting(mutant.module)
+        for some in [[one] for one in tasks] if each else [tasks]:
+            waiting[pool.submit(lane.attempt, mutant, some, asked)] = mutant
     for done in as_completed(waiting):
         seen = done.result()
         row = _heard(Row(waiting[done], seen.action, seen.found_by, seen.why))
@@ -99,24 +95,17 @@ def _tried(
         yield row
 
 
-def _finders(rows: Sequence[Row]) -> Counter[tuple[str, str]]:
-    """Count the mutants of each module that each file of tests has found."""
-    files = ((row.mutant.module, row.found_by.partition("::")) for row in rows)
-    return Counter((module, file) for module, (file, mark, _) in files if mark)
-
-
-def _sound(pool: ProcessPoolExecutor, wanted: Sequence[Mutant], kept: Kept) -> set[str]:
-    """Give the files of tests that pass with the code as it is."""
-    files = {file for mutant in wanted for file in files_about(mutant.module)}
-    known = {file for file in files if kept.sound(file)}
-    asked = [pool.submit(lane.sound, file) for file in sorted(files - known)]
-    for file, passes_now in (one.result() for one in asked):
-        if passes_now:
-            kept.keep_sound(file)
-            known.add(file)
-        else:
-            sys.stdout.write(f"not asked, for it fails with the code as it is: {file}\n")
-    return known
+def _watched(pool: ProcessPoolExecutor, wanted: Sequence[Mutant], kept: Kept) -> Sequence[Watched]:
+    """Give the tests that pass with the code as it is, and where they come by."""
+    files = sorted({file for mutant in wanted for file in files_about(mutant.module)})
+    known = {file: found for file in files if (found := kept.watched(file)) is not None}
+    asked = [pool.submit(lane.watched, file) for file in files if file not in known]
+    for done in as_completed(asked):
+        file, known[file] = done.result()
+        kept.keep_watched(file, known[file])
+    found = [one for file in files for one in known[file]]
+    sys.stdout.write(f"{len(found)} tests of {len(files)} files may be asked\n")
+    return found
 
 
 def _heard(row: Row) -> Row:

@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from tools.mutants import witness
+
 ROOT = Path(__file__).resolve().parents[2]
 MUTATED = "workflow_templates"
 BESIDE = ("agents", "policies", "sandbox", "service")
@@ -15,15 +17,21 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.traces = folder / "traces"
+        self.traces = folder / witness.TRACES
+        self.tests = folder / witness.TESTS
         self._place = folder / "tiphys" / MUTATED
         self._changed: set[str] = set()
         self._place.mkdir(parents=True)
         self.traces.mkdir()
+        shutil.copy2(str(witness.__file__), folder / f"{witness.NAME}.py")
         for name in BESIDE:
             (folder / "tiphys" / name).symlink_to(ROOT / name)
         for path in (ROOT / MUTATED).glob("*.py"):
             shutil.copy2(path, self._place / path.name)
+
+    def watch(self) -> None:
+        """Let every process that imports the package, as it is, write down where it comes by."""
+        self.change({"__init__": f"import {witness.NAME}\n"})
 
     def change(self, texts: Mapping[str, str]) -> None:
         """Replace exactly these modules; what was replaced before is as it was."""

@@ -16,11 +16,13 @@ from tools.mutants.copies import ROOT
 from tools.mutants.lane import Traced
 from tools.mutants.rules import Mutant
 from tools.mutants.table import Row
+from tools.mutants.tests import Watched
 
 _ASKED = ("policies", "sandbox", "service/conform", "tools/mutants", "workflow_templates")
 _TESTED = ("agents", "policies", "sandbox", "service", "workflow_templates")
 """Folders of what tests work with, data included; `_ASKED` is less."""
 _TRACES = TypeAdapter(list[Traced])
+_TESTS = TypeAdapter(list[Watched])
 
 
 class Kept:
@@ -34,7 +36,7 @@ class Kept:
                 path.unlink()
         self._traces = folder / f"{state}.traces.json"
         self._rows = folder / f"{state}.rows.jsonl"
-        self._sound, self._tested = folder / f"{state}.sound", _whole(root)
+        self._watched, self._tested = folder / f"{state}.tests", _whole(root)
         self._found = {one["key"]: one for one in _lines(self._rows)}
 
     def traces(self) -> Sequence[Traced]:
@@ -47,14 +49,17 @@ class Kept:
         """Keep them."""
         self._traces.write_bytes(_TRACES.dump_json([*traces]))
 
-    def sound(self, file: str) -> bool:
-        """Say whether a file's tests, as they are now, passed with all code as it is now."""
-        return self._text_of(file) in _texts(self._sound)
+    def watched(self, file: str) -> Sequence[Watched] | None:
+        """Give a file's tests that passed, as they are now, with all code as it is now."""
+        path = self._watched_of(file)
+        return _TESTS.validate_json(path.read_bytes()) if path.exists() else None
 
-    def keep_sound(self, file: str) -> None:
-        """Keep that they do."""
-        with self._sound.open("a") as kept:
-            kept.write(self._text_of(file) + "\n")
+    def keep_watched(self, file: str, tests: Sequence[Watched]) -> None:
+        """Keep them."""
+        self._watched_of(file).write_bytes(_TESTS.dump_json([*tests]))
+
+    def _watched_of(self, file: str) -> Path:
+        return self._watched.with_suffix(f".{self._text_of(file)}.tests")
 
     def _text_of(self, file: str) -> str:
         """Give what moves with a file of tests and whatever lies beside it and above."""
@@ -109,10 +114,6 @@ def _stands(found_by: str, root: Path) -> bool:
         return True
     name, path = test.partition("[")[0].rpartition("::")[2], root / file
     return path.exists() and f"def {name}(" in path.read_text()
-
-
-def _texts(path: Path) -> Sequence[str]:
-    return path.read_text().split() if path.exists() else ()
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

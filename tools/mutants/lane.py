@@ -15,12 +15,13 @@ from tiphys.service.conform.trial import staged
 from tiphys.service.conform.trials import TRIALS
 from tools.mutants import tests
 from tools.mutants.copies import Copy
-from tools.mutants.reach import TRACE, Lines, came_by
+from tools.mutants.reach import Lines
 from tools.mutants.rules import Mutant
+from tools.mutants.witness import came_by
 
 STEP_SECONDS = 40.0
 """For one step of a mutant, which may never end."""
-QUICK_SECONDS = 15.0
+QUICK_SECONDS = 8.0
 """For properties of one action before tests are asked."""
 LATE_SECONDS = 20.0
 """For properties of one action after tests were asked: what takes longer to be found is as good as
@@ -106,7 +107,8 @@ def _lane() -> _Lane:
 def trace(action: str, name: str) -> Traced:
     """Prove one property as it is, and see which lines its steps come by."""
     lane = _lane()
-    lane.copy.change({"__init__": TRACE.format(out=str(lane.copy.traces))})
+    lane.copy.watch()
+    came_by(lane.copy.traces)
     began = time.monotonic()
     why = lane.ask(action, name)
     if why:
@@ -115,18 +117,13 @@ def trace(action: str, name: str) -> Traced:
     return Traced(action, name, seconds, why, came_by(lane.copy.traces))
 
 
-def sound(file: str) -> tuple[str, bool]:
-    """Say whether a file's tests may be asked."""
-    lane = _lane()
-    lane.copy.change({})
-    return file, tests.is_sound(file, lane.copy.folder)
+def watched(file: str) -> tuple[str, Sequence[tests.Watched]]:
+    """Give a file of tests, and those of them that may be asked."""
+    return file, tests.watched(file, _lane().copy)
 
 
-def attempt(mutant: Mutant, tasks: Sequence[Task], files: Sequence[str] = ()) -> Tried:
-    """Try a mutant until it is found: quick properties, then tests, then some more properties.
-
-    Of what the kit must find no test is asked.
-    """
+def attempt(mutant: Mutant, tasks: Sequence[Task], asked: Sequence[str] = ()) -> Tried:
+    """Try a mutant until it is found: quick properties, then tests, then some more properties."""
     some = tasks[:ENOUGH] if tests.may_find(mutant) else tasks
     quick = {id(task): [*_within(QUICK_SECONDS, task)] for task in some}
     tried = _any(some, quick)
@@ -135,7 +132,7 @@ def attempt(mutant: Mutant, tasks: Sequence[Task], files: Sequence[str] = ()) ->
     lane = _lane()
     lane.copy.change({mutant.module: mutant.text})
     began = time.monotonic()
-    found, why = tests.found_by(mutant, files, lane.copy.folder)
+    found, why = tests.found_by(asked, lane.copy.folder)
     if found:
         return Tried(tried.action, found, why, time.monotonic() - began)
     late = LATE_SECONDS if tests.may_find(mutant) else math.inf

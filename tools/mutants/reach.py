@@ -1,4 +1,4 @@
-"""What of the package can run in a step, and where the steps of one property have come by."""
+"""What of the package can run in a step, and whether one came by. Judged by names alone."""
 
 import ast
 from collections.abc import Iterable, Mapping
@@ -22,24 +22,6 @@ OUTSIDE = {
 """Modules and functions that are left out, and who proves them."""
 Lines = frozenset[tuple[str, int]]
 """(module, line)."""
-
-TRACE = """
-import atexit, os, sys, threading
-_here, _out, _seen = os.path.dirname(os.path.abspath(__file__)), {out!r}, set()
-def _line(frame, event, arg):
-    _seen.add((frame.f_code.co_filename, frame.f_lineno))
-    return _line
-def _begin(frame, event, arg):
-    return _line(frame, event, arg) if frame.f_code.co_filename.startswith(_here) else None
-def _end():
-    sys.settrace(None)
-    with open(os.path.join(_out, str(os.getpid())), "w") as file:
-        for path, line in _seen:
-            file.write(os.path.basename(path) + " " + str(line) + chr(10))
-atexit.register(_end)
-sys.settrace(_begin)
-"""
-"""Stands in the copy's `__init__`, so that every step writes down the lines it came by."""
 
 
 def reachable(folder: Path) -> Mapping[str, frozenset[str]]:
@@ -69,17 +51,6 @@ def reachable(folder: Path) -> Mapping[str, frozenset[str]]:
         module: frozenset(n for n in functions if n.rpartition(".")[2] in reached)
         for module, functions in found.items()
     }
-
-
-def came_by(folder: Path) -> Lines:
-    """Read what the steps have left, and forget it."""
-    found: set[tuple[str, int]] = set()
-    for path in [*folder.iterdir()]:
-        for line in path.read_text().splitlines():
-            file, _, number = line.partition(" ")
-            found.add((file.removesuffix(".py"), int(number)))
-        path.unlink()
-    return frozenset(found)
 
 
 def passes(lines: Lines, module: str, fires: Iterable[int]) -> bool:

@@ -3,23 +3,30 @@
 Fences and whole steps are the kit's to find: of those no test is asked.
 """
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from tiphys.service.conform.trials import TRIALS
-from tools.mutants.copies import MUTATED, ROOT
+from tools.mutants import witness
+from tools.mutants.copies import MUTATED, ROOT, Copy
+from tools.mutants.reach import Lines, passes
 from tools.mutants.rules import Mutant, Rule
 
 FOLDERS = ("tests/unit", "tests/world")
 OF_THE_KIT = {Rule.FENCE, Rule.STEP}
 _OF_ALL = {"boundary", "boundary_policy", "boundary_templates", "catalogue", "render"}
-_SECONDS = 400
-"""For a run of tests that ends by itself, and a minute more for each of its files."""
+SECONDS = 60.0
+"""For the tests of one mutant, as long as they take with the code as it is."""
+_PATIENCE = 400
+"""Seconds for a run of tests to end."""
+_NO_END = "no end"
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 """A test's name may have spaces, between its brackets."""
 
@@ -36,9 +43,42 @@ def files_about(module: str) -> Sequence[str]:
     return [*dict.fromkeys(found)]
 
 
-def is_sound(file: str, packages: Path) -> bool:
-    """Say whether a file's tests pass with the code as it is, and so may speak of mutants."""
-    return not first_failed(_asked([file], packages))
+@dataclass(frozen=True)
+class Watched:
+    """One test that passes with the code as it is."""
+
+    test: str
+    """As pytest asks for it."""
+    seconds: float
+    lines: Lines
+    """What it comes by, in the steps that it starts too."""
+
+
+def watched(file: str, copy: Copy) -> Sequence[Watched]:
+    """Run a file's tests with the code as it is; gives those that pass, so may speak of mutants."""
+    copy.watch()
+    copy.tests.unlink(missing_ok=True)
+    _asked([file], copy.folder, "-p", witness.NAME)
+    said = copy.tests.read_text().splitlines() if copy.tests.exists() else ()
+    ran = [json.loads(one) for one in said]
+    return [
+        Watched(one["test"], one["seconds"], frozenset((m, n) for m, n in one["lines"]))
+        for one in ran
+        if one["passed"]
+    ]
+
+
+def chosen(mutant: Mutant, among: Iterable[Watched]) -> Iterator[str]:
+    """Give the tests that come by a mutant, the quick ones first, for about a minute of them."""
+    if not may_find(mutant):
+        return
+    left = SECONDS
+    for one in sorted(among, key=lambda one: one.seconds):
+        if passes(one.lines, mutant.module, mutant.fires):
+            left -= one.seconds
+            if left < 0:
+                return
+            yield one.test
 
 
 def may_find(mutant: Mutant) -> bool:
@@ -46,17 +86,19 @@ def may_find(mutant: Mutant) -> bool:
     return mutant.rule not in OF_THE_KIT
 
 
-def found_by(mutant: Mutant, files: Sequence[str], packages: Path) -> tuple[str, str]:
-    """Ask these files' tests; gives the test that failed, twice, and its words.
+def found_by(tests: Sequence[str], packages: Path) -> tuple[str, str]:
+    """Ask tests of a mutant; gives the one that failed, twice, and its words.
 
     `packages`: the folder whose `tiphys` holds the mutant. Empty strings: it survived.
     """
-    rest = [*files] if may_find(mutant) else []
-    while rest and (failed := first_failed(_asked(rest, packages))):
-        if first_failed(again := _asked([failed], packages)):
+    rest = [*tests]
+    while rest and (failed := first_failed(_asked(rest, packages, "-x"))):
+        if failed == _NO_END:
+            return rest[0].partition("::")[0], _NO_END
+        if first_failed(again := _asked([failed], packages, "-x")):
             return failed, _last_words(again)
-        # It fails now and then: those of the files after it have not been asked yet.
-        rest = rest[rest.index(failed.partition("::")[0]) + 1 :]
+        # It fails now and then: those after it have not been asked yet.
+        rest = rest[rest.index(failed) + 1 :] if failed in rest else []
     return "", ""
 
 
@@ -66,21 +108,23 @@ def first_failed(said: str) -> str:
     return found[1] if found else ""
 
 
-def _asked(what: Sequence[str], packages: Path) -> str:
-    """Run files' tests, or one, until one fails; a run that takes too long has failed."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *what]
+def _asked(what: Sequence[str], packages: Path, *how: str) -> str:
+    """Run files' tests, or single ones; a run that takes too long has failed."""
+    listed = packages / "asked"
+    listed.write_text("\n".join(what))
+    plain = ["-q", "-p", "no:cacheprovider"]
     try:
         done = subprocess.run(
-            command,
+            [sys.executable, "-m", "pytest", *plain, *how, f"@{listed}"],
             cwd=ROOT,
             env={**_environment(), "PYTHONPATH": str(packages)},
             capture_output=True,
             text=True,
             check=False,
-            timeout=_SECONDS + 60 * len(what),
+            timeout=_PATIENCE,
         )
     except subprocess.TimeoutExpired:
-        return f"FAILED {what[0].partition('::')[0]}\nE no end"
+        return f"FAILED {_NO_END}"
     return done.stdout + done.stderr
 
 
