@@ -6,6 +6,7 @@ of their own. Invariant: no kubeconfig is found by itself; whoever asks names th
 
 import contextlib
 import secrets
+import threading
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class LiveWorld(World):
         """Start the controller. `host`: this machine's address as pods see it; empty: none."""
         prefix = f"conformance-{secrets.token_hex(3)}"
         self.argo = f"{prefix}-argo"
+        self._killing = threading.Lock()
         super().__init__(
             folder=folder,
             wire=Wire(kubeconfig),
@@ -91,17 +93,27 @@ class LiveWorld(World):
             )
 
     def kill_controller(self) -> None:
-        """Delete its pod by force; its Deployment starts another."""
-        before = self.controllers()
-        for pod in self.wire.items(place("v1", "Pod", self.argo)):
-            self.wire.delete(place_of({**pod, "apiVersion": "v1", "kind": "Pod"}), force=True)
-        self.until("another controller is ready", self.controllers, lambda now: now - before)
+        """Delete its pod by force; its Deployment starts another.
+
+        One at a time, and what is left of the old one ends with its pod: of two at once each would
+        take for outdated what the other has written, and leave the run alone for ever.
+        """
+        with self._killing:
+            before = self.controllers()
+            for pod in self.wire.items(place("v1", "Pod", self.argo)):
+                self.wire.delete(place_of({**pod, "apiVersion": "v1", "kind": "Pod"}), force=True)
+            self.end_controllers()
+            self.until("another controller is ready", self.controllers, lambda now: now - before)
+
+    def end_controllers(self) -> None:
+        """End the processes whose pods were deleted; here their kubelets do, a little later."""
 
     @contextlib.contextmanager
     def controller_down(self) -> Generator[None]:
         """Have no controller for a while."""
         path = place("v1", "Pod", self.argo)
         self.scale(0)
+        self.end_controllers()
         self.until("no controller is left", lambda: self.wire.items(path), lambda pods: not pods)
         try:
             yield

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tiphys.service.conform.live import LiveWorld
@@ -53,22 +53,10 @@ class RealWorld(LiveWorld):
                 if Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").endswith(b"\0" + step):
                     os.kill(pid, signal.SIGKILL)
 
-    def kill_controller(self) -> None:
-        """SIGKILL, and another pod; its kubelet would start the same one later each time."""
-        if self._target.own:
-            self._kill_processes()
-        super().kill_controller()
-
-    @contextlib.contextmanager
-    def controller_down(self) -> Generator[None]:
-        """Have no controller for a while; its process dies first."""
-        if self._target.own:
-            self.scale(0)
-            self._kill_processes()
-        with super().controller_down():
-            yield
-
-    def _kill_processes(self) -> None:
+    def end_controllers(self) -> None:
+        """SIGKILL; had it its pod still, its kubelet would start it again beside the new one."""
+        if not self._target.own:
+            return
         for pid in _pids(f"--managed-namespace\0{self.actions}\0".encode(), "cmdline"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
