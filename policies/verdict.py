@@ -29,6 +29,10 @@ class NeedsApproval(Noun):
 
     verdict: Literal["needs_approval"] = "needs_approval"
     reason: str
+    people: int = Field(default=1, ge=1, le=2)
+    """How many different people must agree."""
+    by: tuple[str, ...] = ()
+    """Names or teams of whom one must be among them; empty: any approver of that namespace."""
 
 
 class Denied(Noun):
