@@ -1,0 +1,1 @@
+"""Slack: cards that stay true, buttons and commands; imported only where Slack is configured."""
