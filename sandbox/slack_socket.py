@@ -65,14 +65,15 @@ class Sockets:
 
         Gives what the acknowledgement carried; raises `TimeoutError` after the third.
         """
+        name = secrets.token_hex(16)
         envelope = {
-            "envelope_id": secrets.token_hex(16),
+            "envelope_id": name,
             "type": kind,
             "payload": payload,
             "accepts_response_payload": True,
         }
         answered = asyncio.get_running_loop().create_future()
-        self.waiting[envelope["envelope_id"]] = answered
+        self.waiting[name] = answered
         try:
             for attempt in range(3):
                 await self._send({**envelope, "retry_attempt": attempt})
@@ -80,7 +81,7 @@ class Sockets:
                 if done:
                     return answered.result()
         finally:
-            del self.waiting[envelope["envelope_id"]]
+            del self.waiting[name]
         raise TimeoutError("the app acknowledged nothing")
 
     async def _send(self, envelope: dict[str, Any]) -> None:

@@ -31,6 +31,11 @@ GRANTS: Mapping[Role, Rights] = {
         **_EVERYWHERE,
         "approvals": ("SELECT", "INSERT"),
         "breakers": ("SELECT", "DELETE"),
+        "cards": (
+            "SELECT",
+            "INSERT",
+            "UPDATE (channel, ts, posting_at, shown, told, over, holder, held_until)",
+        ),
         "dead_letters": ("SELECT",),
         "evidence": ("SELECT",),
         "freezes": ("SELECT", "DELETE"),
@@ -41,6 +46,7 @@ GRANTS: Mapping[Role, Rights] = {
         "proposals": ("SELECT",),
         "run_stops": ("SELECT", "INSERT"),
         "runs": ("SELECT",),
+        "slack_requests": ("SELECT", "INSERT", "DELETE"),
     },
     Role.AGENTS: {
         **_EVERYWHERE,

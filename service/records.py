@@ -30,6 +30,7 @@ class AuditEvent(StrEnum):
     APPROVAL_VOID = "approval_void"
     BREAKER_RESET = "breaker_reset"
     BREAKER_TRIPPED = "breaker_tripped"
+    CHAT_REFUSED = "chat_refused"
     DECIDED = "decided"
     EVIDENCE_GATHERED = "evidence_gathered"
     INCIDENT_MOVED = "incident_moved"

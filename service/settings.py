@@ -92,6 +92,17 @@ class Settings(BaseSettings):
     model_timeout: float = Field(default=20.0, gt=0)
     """Seconds for one model call."""
 
+    slack_bot_token: SecretStr | None = None
+    """Slack's bot token (`xoxb-…`); without it there is no Slack."""
+    slack_app_token: SecretStr | None = None
+    """Its app-level token (`xapp-…`): Socket Mode, which needs no address of ours."""
+    slack_signing_secret: SecretStr | None = None
+    """Its signing secret: without an app token Slack posts to `/slack/events`, signed with this."""
+    slack_channel: str = ""
+    """The id of the channel for cards, such as `C0123456789`."""
+    slack_api_url: str = Field(default="https://slack.com/api/", pattern="^https?://[^/]+/.*$")
+    """Base URL of Slack's Web API."""
+
     log_json: bool = False
     """Structured logs as JSON lines instead of text."""
 
@@ -141,6 +152,19 @@ class Settings(BaseSettings):
             wants.append("TIPHYS_NATS_URL")
         names = " and ".join(self.roles)
         return f"{names} without the other roles needs {' and '.join(wants)}" if wants else ""
+
+    @property
+    def slack_lacking(self) -> str:
+        """What Slack needs beside its bot token; empty when nothing, or when there is no Slack."""
+        others = (self.slack_app_token, self.slack_signing_secret)
+        if self.slack_bot_token is None:
+            given = self.slack_channel or any(others)
+            return "Slack needs TIPHYS_SLACK_BOT_TOKEN" if given else ""
+        if not self.slack_channel:
+            return "Slack needs TIPHYS_SLACK_CHANNEL, the id of a channel"
+        if not any(others):
+            return "Slack needs TIPHYS_SLACK_APP_TOKEN or TIPHYS_SLACK_SIGNING_SECRET"
+        return ""
 
     @property
     def on_loopback(self) -> bool:

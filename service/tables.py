@@ -185,6 +185,33 @@ run_stops = Table(
 )
 """What people want stopped; the launcher, which alone can, reads it."""
 
+cards = Table(
+    "cards",
+    metadata,
+    Column("incident_id", String, primary_key=True),
+    Column("channel", String, nullable=False),
+    Column("ts", String, nullable=True),
+    Column("posting_at", String, nullable=True),
+    Column("shown", String, nullable=False, server_default=""),
+    Column("told", Integer, nullable=False, server_default="0"),
+    Column("over", Boolean, nullable=False),
+    Column("holder", String, nullable=False, server_default=""),
+    Column("held_until", String, nullable=False, server_default=""),
+)
+"""Each incident's card in chat: where it is, a hash of what it shows, what its thread was told.
+
+`posting_at` without `ts`: it may be there, and nobody has heard from Slack. `over`: it will not
+change any more.
+"""
+
+slack_requests = Table(
+    "slack_requests",
+    metadata,
+    Column("signature", String, primary_key=True),
+    Column("at", String, nullable=False),
+)
+"""Signed requests of the last minutes, so that none counts twice, whichever replica it comes to."""
+
 freezes = Table(
     "freezes",
     metadata,

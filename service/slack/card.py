@@ -52,7 +52,7 @@ def card(view: IncidentView) -> Card:
     """Draw an incident as it is now."""
     incident = view.incident
     last = view.attempts[-1] if view.attempts else None
-    decision = last.decision if last else {}
+    decision: dict[str, Any] = last.decision if last else {}
     where = f"{incident.target}" if incident.target else incident.subject
     made: list[Block] = [
         blocks.header(shown(f"{incident.severity.upper()}: {incident.title}", blocks.HEADER)),
@@ -107,7 +107,7 @@ def _alerts(view: IncidentView) -> str:
 
 
 def _evidence(view: IncidentView, decision: dict[str, Any]) -> str:
-    cited = set(decision.get("evidence") or ())
+    cited: set[str] = set(decision.get("evidence") or ())
     # What the decision names, then the newest.
     items = sorted(view.evidence, key=lambda item: item.asked_at, reverse=True)
     items.sort(key=lambda item: item.id not in cited)
@@ -200,7 +200,8 @@ def _who(view: IncidentView, asks: list[dict[str, Any]]) -> str:
     place = f"namespace {target.namespace}" if target and target.namespace else "the cluster"
     words = "one approver" if people == 1 else f"{people} different approvers"
     said = f"Who may approve: {words} of {shown(place, 300)}"
-    for by in dict.fromkeys(tuple(ask.get("by") or ()) for ask in asks):
+    named: list[tuple[str, ...]] = [tuple(ask.get("by", ())) for ask in asks]
+    for by in dict.fromkeys(named):
         if by:
             said += f", one of them {' or '.join(name(one, 100) for one in by[:5])}"
             said += f" or {len(by) - 5} others" if len(by) > 5 else ""
@@ -261,3 +262,11 @@ def undoable(view: IncidentView, last: AttemptView) -> str | None:
     if view.incident.undoes or not last.decision.get("reversible"):
         return None
     return str(run["workflow"])
+
+
+def plain_card(view: IncidentView) -> Card:
+    """Draw the least that must be said, where the whole cannot be."""
+    incident = view.incident
+    said = f"{incident.id} is {incident.state}: {incident.title}. {incident.reason}"
+    made = [blocks.section(shown(said, 2000)), blocks.context(f"Everything: {rest_of(view)}")]
+    return Card(made, spoken(said, 600))
