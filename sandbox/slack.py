@@ -130,7 +130,7 @@ class Slack:
 
     # --- what people do ---------------------------------------------------------------------------
 
-    async def click(self, user: str, message: Message, action_id: str, **more: Any) -> Any:
+    async def click(self, user: str, message: Message, action_id: str, /, **more: Any) -> Any:
         """Click a button; gives what the app answered Slack with."""
         button = message.button(action_id)
         payload = {

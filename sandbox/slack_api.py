@@ -34,8 +34,15 @@ class _RefusedError(Exception):
 async def serving_slack(slack: Slack, port: int = 0) -> AsyncGenerator[Slack]:
     """Serve a workspace on loopback until left; its `url` is then set."""
     app = web.Application()
-    app.router.add_route("*", "/api/{method}", lambda request: _call(slack, request))
-    app.router.add_post("/hooks/{hook}", lambda request: _hook(slack, request))
+
+    async def call(request: web.Request) -> web.StreamResponse:
+        return await _call(slack, request)
+
+    async def hook(request: web.Request) -> web.StreamResponse:
+        return await _hook(slack, request)
+
+    app.router.add_route("*", "/api/{method}", call)
+    app.router.add_post("/hooks/{hook}", hook)
     app.router.add_get("/link", slack.sockets.serve)
     runner = web.AppRunner(app, shutdown_timeout=0.5)
     await runner.setup()
