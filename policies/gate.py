@@ -132,9 +132,12 @@ def lacking(needs: Iterable[NeedsApproval], valid: Sequence[ApprovalFact]) -> st
     if len(people) < wanted and not alone:
         more = "one more is" if wanted - len(people) == 1 else f"{wanted - len(people)} are"
         lacks.append(f"{more} needed")
-    for named in dict.fromkeys(need.by for need in needs if need.by):
-        if not any(Person(name=one.by, teams=one.teams).is_one_of(named) for one in valid):
-            lacks.append(f"one must be of {' or '.join(named)}")
+    who = [Person(name=approval.by, teams=approval.teams) for approval in valid]
+    lacks += [
+        f"one must be of {' or '.join(named)}"
+        for named in dict.fromkeys(need.by for need in needs if need.by)
+        if not any(person.is_one_of(named) for person in who)
+    ]
     if not lacks:
         return ""
     agreed = f"{len(people)} of {max(wanted, len(people))}"

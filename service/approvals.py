@@ -138,7 +138,7 @@ class Approvals:
     async def _may_approve(
         self, entry: Entry, plan: Plan, person: Person, emergency: str | None
     ) -> None:
-        """Refuse the proposer, a second yes, a clock that has gone back; `emergency`: its reason."""
+        """Refuse the proposer, a second yes, a clock gone back; `emergency`: its reason."""
         if emergency is not None and not emergency.strip():
             raise NotApprovableError("breaking the glass needs a reason; somebody will review it")
         if emergency is None and same_person(person.name, entry.incident.proposer):
@@ -216,7 +216,7 @@ class Approvals:
 
 
 def _expiry(at: datetime, expires: datetime, now: datetime, shared: datetime) -> datetime:
-    """Give an approval's end on our clock; at once where the clock it was given by has gone back."""
+    """Give an approval's end on our clock; at once where the clock it knew has gone back."""
     left = expires - shared if shared >= at - SKEW else timedelta()
     return min(expires, now + left)
 

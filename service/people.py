@@ -8,7 +8,6 @@ so a revocation with a slip in it revokes at once, and nobody is locked out of s
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -86,27 +85,6 @@ class People:
                           "and stop", error=str(error))  # fmt: skip
             self.trouble = str(error)
         return self._register
-
-
-class Identifies(Protocol):
-    """One way to prove who one is, such as a token, a proxy's header or, one day, OIDC."""
-
-    def person(self, asked: "Asked") -> Person | None:
-        """Say who asks; None where this proof was not offered. Raises `NotAllowedError`."""
-        ...
-
-
-class Asked(Protocol):
-    """What a proof is read from."""
-
-    @property
-    def peer(self) -> str:
-        """The address at the other end of the connection."""
-        ...
-
-    def header(self, name: str) -> list[str]:
-        """Every value that was given for a header."""
-        ...
 
 
 def namespace_of(incident: Incident) -> str | None:

@@ -18,7 +18,6 @@ from tiphys.service.errors import NotApprovableError, UsageError
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Ledger
 from tiphys.service.people import demand, namespace_of
-from tiphys.service.runs import Runs
 from tiphys.service.slack import blocks
 from tiphys.service.slack.attempts import Attempt, Attempts
 from tiphys.service.slack.card import Button, rest_of
@@ -40,17 +39,15 @@ class Office:
     ledger: Ledger
     approvals: Approvals
     undos: Undos
-    runs: Runs
     stop: StopSwitch | None
     wake: Callable[[], None]
     """Called when a person has left work to be done."""
 
     async def undo(self, run: str, person: Person, reason: str) -> Incident:
         """Have a run undone by somebody who may, named by its Workflow or its beginning."""
-        async with self.ledger.database.reading() as tx:
-            found, plan = await self.runs.named(tx, run)
+        plan = await self.views.plan_of(run)
         demand(person, PersonRole.OPERATOR, plan.target.namespace)
-        return await self.undos.ask(found.name, by=person.name, reason=reason)
+        return await self.undos.ask(run, by=person.name, reason=reason)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ async def chat_of(
         "slack_bot_token": slack.bot_token,
         "slack_app_token": None if signed else slack.app_token,
         "slack_signing_secret": slack.signing_secret,
+        "people": directory / "people.yaml",
         "slack_channel": CHANNEL,
         "slack_api_url": f"{slack.url}/api/",
     }
@@ -107,7 +108,6 @@ async def chat_of(
             ledger=ledger,
             approvals=Approvals(ledger, runs, validity),
             undos=Undos(ledger, runs),
-            runs=runs,
             stop=stop,
             wake=lambda: woken.append("woken"),
         )
