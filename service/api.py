@@ -295,14 +295,12 @@ async def read_stop(desk: Desk, _caller: Viewer) -> StopState:
     return StopState(engaged=facts.engaged, reason=facts.reason)
 
 
-@router.post("/stop")
-async def engage_stop(desk: Desk, caller: Stopper, given: Decision) -> StopState:
-    """Stop everything new, in the API server itself; only a human's own credentials release it."""
-    by = caller.named(given.by).name
+async def engage(desk: Office, *, by: str, reason: str) -> str:
+    """Engage the stop and record who did; gives the ConfigMap that says it."""
     if desk.stop is None:
         raise UsageError("no credentials for the stop namespace are configured")
-    name = await desk.stop.engage(by=by, reason=given.reason, now=desk.ledger.clock())
-    body = {"config_map": name, "reason": given.reason}
+    name = await desk.stop.engage(by=by, reason=reason, now=desk.ledger.clock())
+    body = {"config_map": name, "reason": reason}
     try:
         async with desk.ledger.database.transaction() as tx:
             await desk.audit.append(tx, AuditEvent.STOP_ENGAGED, actor=by, body=body)
@@ -311,6 +309,14 @@ async def engage_stop(desk: Desk, caller: Stopper, given: Decision) -> StopState
             f"{why_away(error)}. All the same everything new is stopped, by ConfigMap {name}; "
             "ask again when the database is back, so that the record says who did it"
         ) from error
+    return name
+
+
+@router.post("/stop")
+async def engage_stop(desk: Desk, caller: Stopper, given: Decision) -> StopState:
+    """Stop everything new, in the API server itself; only a human's own credentials release it."""
+    by = caller.named(given.by).name
+    await engage(desk, by=by, reason=given.reason)
     return StopState(engaged=True, reason=given.reason)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 from pydantic import ValidationError
 
-from tiphys.service import commands, people_commands, setup_commands
+from tiphys.service import ask_commands, commands, people_commands, setup_commands
 from tiphys.service.conform.command import conform
 from tiphys.service.errors import TiphysError, UsageError
 
@@ -23,6 +23,8 @@ app.add_typer(commands.policy_app, name="policy")
 app.add_typer(commands.alerts_app, name="alerts")
 app.add_typer(people_commands.people_app, name="people")
 app.add_typer(people_commands.reviews_app, name="reviews")
+app.command()(ask_commands.status)
+app.command()(ask_commands.ask)
 app.command()(commands.approve)
 app.command()(people_commands.break_glass)
 app.command()(commands.deny)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
-from tiphys.service import api
+from tiphys.service import answers_api, api
 from tiphys.service.api_people import Doors, HeaderDoor
 from tiphys.service.approvals import Approvals
 from tiphys.service.errors import ArgoUnavailableError
@@ -45,24 +45,25 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
     standing = Lookout("the database", lambda: read_standing(ledger.database))
     StandingMetrics(last=lambda: standing.last)
     process.run("standing", standing.run())
-    api.install(
-        app,
-        api.Office(
-            views=Views(
-                ledger.database, ledger.audit, ledger.incidents, process.cases, process.runs
-            ),
-            ledger=ledger,
-            approvals=Approvals(ledger, process.runs, validity),
-            audit=ledger.audit,
-            holds=Holds(ledger.database, ledger.audit),
-            run_stops=RunStops(ledger, process.runs),
-            undos=Undos(ledger, process.runs),
-            wake=process.wake,
-            stop=stop,
-            token=settings.api_token,
-            doors=_doors(process, people),
-        ),
+    desk = api.Office(
+        views=Views(ledger.database, ledger.audit, ledger.incidents, process.cases, process.runs),
+        ledger=ledger,
+        approvals=Approvals(ledger, process.runs, validity),
+        audit=ledger.audit,
+        holds=Holds(ledger.database, ledger.audit),
+        run_stops=RunStops(ledger, process.runs),
+        undos=Undos(ledger, process.runs),
+        wake=process.wake,
+        stop=stop,
+        token=settings.api_token,
+        doors=_doors(process, people),
     )
+    api.install(app, desk)
+    app.include_router(answers_api.router)
+    if settings.slack_bot_token is not None:
+        from tiphys.service.slack.wiring import open_slack  # a second of imports
+
+        await open_slack(process, app, desk, people)
     return app, Webhook(settings, bus, WebhookMetrics())
 
 

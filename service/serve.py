@@ -27,6 +27,8 @@ def run(settings: Settings) -> None:
     configure_logging(as_json=settings.log_json)
     if settings.lacking:
         raise BadInputError(settings.lacking)
+    if settings.slack_lacking and Role.GATEWAY in settings.roles:
+        raise BadInputError(settings.slack_lacking)
     if settings.identity_lacking:
         raise BadInputError(settings.identity_lacking)
     tokens = settings.webhook_token and (settings.api_token or settings.people)

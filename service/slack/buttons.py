@@ -6,48 +6,25 @@ earlier plan decides nothing; what the person may is decided where every channel
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from tiphys.policies.lifecycle import Move
 from tiphys.policies.model import Incident
 from tiphys.policies.people import Person, PersonRole
-from tiphys.service.approvals import Approvals
+from tiphys.service.api import Office
 from tiphys.service.errors import NotApprovableError, UsageError
 from tiphys.service.incidents import Step
-from tiphys.service.ledger import Ledger
 from tiphys.service.people import demand, namespace_of
 from tiphys.service.slack import blocks
 from tiphys.service.slack.attempts import Attempt, Attempts
 from tiphys.service.slack.card import Button, rest_of
 from tiphys.service.slack.escaping import shown, spoken
 from tiphys.service.slack.workspace import Workspace
-from tiphys.service.stop_switch import StopSwitch
-from tiphys.service.undos import Undos
-from tiphys.service.views import IncidentView, Views
+from tiphys.service.views import IncidentView
 
 _INCIDENT: Final = re.compile(r"inc-[a-z0-9]{4,20}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Office:
-    """What decisions are taken with; the same as the API's."""
-
-    views: Views
-    ledger: Ledger
-    approvals: Approvals
-    undos: Undos
-    stop: StopSwitch | None
-    wake: Callable[[], None]
-    """Called when a person has left work to be done."""
-
-    async def undo(self, run: str, person: Person, reason: str) -> Incident:
-        """Have a run undone by somebody who may, named by its Workflow or its beginning."""
-        plan = await self.views.plan_of(run)
-        demand(person, PersonRole.OPERATOR, plan.target.namespace)
-        return await self.undos.ask(run, by=person.name, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -138,8 +115,7 @@ class Buttons:
             view = await self._office.views.incident(click.incident)
             if click.bound not in {attempt.workflow for attempt in view.attempts}:
                 raise UsageError(f"{click.incident} has no such run")
-            found = await self._office.undo(click.bound, person, reason)
-            self._office.wake()
+            found = await undo(self._office, click.bound, person, reason)
             return f"{found.id}: {found.title}. It goes through the same gate and approval."
 
         await self._try(click, "undo", work)
@@ -191,6 +167,15 @@ class Buttons:
         said = await self._attempts.make(attempt, work)
         shown_blocks = more or [blocks.section(shown(said, 2900))]
         await self._workspace.whisper(click.channel, click.user, spoken(said, 2900), shown_blocks)
+
+
+async def undo(office: Office, run: str, person: Person, reason: str) -> Incident:
+    """Have a run undone by somebody who may, named by its Workflow or its beginning."""
+    plan = await office.views.plan_of(run)
+    demand(person, PersonRole.OPERATOR, plan.target.namespace)
+    found = await office.undos.ask(run, by=person.name, reason=reason)
+    office.wake()
+    return found
 
 
 async def _nothing(_person: Person) -> str:

@@ -12,12 +12,13 @@ from typing import Final
 from tiphys.policies.lifecycle import State
 from tiphys.policies.people import Person, PersonRole
 from tiphys.service.answers import Answer, answer
+from tiphys.service.api import Office, engage
 from tiphys.service.errors import NotAllowedError, UsageError
 from tiphys.service.people import demand, may_over, namespace_of
 from tiphys.service.slack import blocks
 from tiphys.service.slack.attempts import Attempt, Attempts
 from tiphys.service.slack.blocks import Block
-from tiphys.service.slack.buttons import Office
+from tiphys.service.slack.buttons import undo
 from tiphys.service.slack.card import rest_of
 from tiphys.service.slack.escaping import shown, spoken
 from tiphys.service.slack.poster import drawn
@@ -25,9 +26,6 @@ from tiphys.service.slack.workspace import Workspace
 
 COMMAND: Final = "/tiphys"
 MOST_LISTED: Final = 25
-
-Stop = Callable[[str, str], Awaitable[str]]
-"""Engages the stop for a person's name and a reason; gives the sentence about it."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +56,10 @@ Work = Callable[[Person, str], Awaitable[Said]]
 class Commands:
     """Every word of the command."""
 
-    def __init__(
-        self, office: Office, attempts: Attempts, workspace: Workspace, stop: Stop
-    ) -> None:
+    def __init__(self, office: Office, attempts: Attempts, workspace: Workspace) -> None:
         self._office = office
         self._attempts = attempts
         self._workspace = workspace
-        self._stop_all = stop
         self._words: Mapping[str, tuple[Work, str, bool]] = {
             "status": (
                 self._status,
@@ -150,14 +145,18 @@ class Commands:
         run, _, reason = rest.partition(" ")
         if not run or not reason.strip():
             raise UsageError("say which run and why: undo RUN REASON")
-        found = await self._office.undo(run, person, reason.strip()[:2000])
-        self._office.wake()
+        found = await undo(self._office, run, person, reason.strip()[:2000])
         return said(f"{found.id}: {found.title}. It goes through the same gate and approval.")
 
     async def _stop(self, person: Person, rest: str) -> Said:
         if not self._attempts.stops(person):
             raise NotAllowedError(f"{person.name} has not the role operator anywhere")
-        return said(await self._stop_all(person.name, rest[:2000] or "stopped from Slack"))
+        reason = rest[:2000] or "stopped from Slack"
+        name = await engage(self._office, by=person.name, reason=reason)
+        return said(
+            f"Stopped: nothing new starts until a human deletes ConfigMap {name}, with "
+            "`tiphys resume` and their own credentials. What runs goes on, its rollback too."
+        )
 
 
 def told(found: Answer, more: str) -> str:

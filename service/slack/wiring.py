@@ -6,26 +6,25 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI
 from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
 
+from tiphys.service.api import Office
 from tiphys.service.errors import BadInputError, TiphysError
 from tiphys.service.people import People
 from tiphys.service.process import Process
 from tiphys.service.settings import Settings
 from tiphys.service.slack.app import bolt_app, quiet_logger
 from tiphys.service.slack.attempts import Attempts
-from tiphys.service.slack.buttons import Buttons, Office
+from tiphys.service.slack.buttons import Buttons
 from tiphys.service.slack.cards import Cards
 from tiphys.service.slack.poster import Poster
 from tiphys.service.slack.signed import PATH, SignedRequests
-from tiphys.service.slack.slash import Commands, Stop
+from tiphys.service.slack.slash import Commands
 from tiphys.service.slack.workspace import Workspace
 
 PING_SECONDS = 10.0
 """How soon a dead socket is noticed, and how often a new one is tried."""
 
 
-async def open_slack(
-    process: Process, app: FastAPI, office: Office, people: People, stop: Stop
-) -> None:
+async def open_slack(process: Process, app: FastAPI, office: Office, people: People) -> None:
     """Start it; Slack being away is no reason not to."""
     settings, ledger = process.settings, process.ledger
     if settings.slack_lacking or settings.slack_bot_token is None:
@@ -36,7 +35,7 @@ async def open_slack(
     poster = Poster(office.views, cards, workspace, ledger.clock)
     attempts = Attempts(people, ledger)
     buttons = Buttons(office, attempts, workspace)
-    commands = Commands(office, attempts, workspace, stop)
+    commands = Commands(office, attempts, workspace)
     secret = _signing_secret(settings)
     bolt = bolt_app(workspace, buttons, commands, secret)
 

@@ -13,12 +13,14 @@ from fastapi import FastAPI
 
 from tiphys.sandbox.loopback import serving
 from tiphys.sandbox.slack import Message, Slack
+from tiphys.service.api import Office
 from tiphys.service.approvals import Approvals
+from tiphys.service.holds import Holds
 from tiphys.service.people import People
 from tiphys.service.process import Process
 from tiphys.service.roles import Role
+from tiphys.service.run_stops import RunStops
 from tiphys.service.settings import Settings
-from tiphys.service.slack.buttons import Office
 from tiphys.service.slack.cards import Cards
 from tiphys.service.slack.poster import Poster
 from tiphys.service.slack.signed import PATH
@@ -107,15 +109,16 @@ async def chat_of(
             views=Views(ledger.database, ledger.audit, ledger.incidents, process.cases, runs),
             ledger=ledger,
             approvals=Approvals(ledger, runs, validity),
+            audit=ledger.audit,
+            holds=Holds(ledger.database, ledger.audit),
+            run_stops=RunStops(ledger, runs),
             undos=Undos(ledger, runs),
-            stop=stop,
             wake=lambda: woken.append("woken"),
+            stop=stop,
+            token=None,
         )
 
-        async def engage(by: str, reason: str) -> str:
-            return await stop.engage(by=by, reason=reason, now=ledger.clock())
-
-        await open_slack(process, app, office, People(directory / "people.yaml"), engage)
+        await open_slack(process, app, office, People(directory / "people.yaml"))
         async with serving(app) as url:
             slack.request_url = f"{url}{PATH}" if signed else ""
             if not signed:
