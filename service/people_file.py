@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tiphys.policies import strict_yaml
 from tiphys.policies.model import Noun
@@ -33,10 +33,6 @@ Channel = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 Identity = Annotated[str, Field(min_length=1, max_length=320, pattern=r"^\S+$")]
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 class _Role(Noun):
     role: PersonRole
     namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1)]
@@ -51,9 +47,7 @@ class _Person(Noun):
     name: Name
     teams: tuple[Name, ...] = ()
     roles: Annotated[tuple[_Role, ...], Field(min_length=1)]
-    identities: dict[
-        Channel, Annotated[tuple[Identity, ...], BeforeValidator(_as_list), Field(min_length=1)]
-    ] = {}
+    identities: dict[Channel, Identity | Annotated[tuple[Identity, ...], Field(min_length=1)]] = {}
     tokens: tuple[_Token, ...] = ()
 
 
@@ -102,11 +96,12 @@ def parse(data: bytes, name: str) -> Register:
     """Read a people file's bytes; see `load`."""
     try:
         document = strict_yaml.read_yaml(data.decode())
-        given = TypeAdapter(_File).validate_json(json.dumps(document.value), strict=True)
     except UnicodeDecodeError as error:
         raise BadInputError(f"{name}: is not UTF-8 text") from error
     except strict_yaml.YamlUnreadableError as error:
         raise BadInputError(f"{name}:{error.line}: {error.problem}") from error
+    try:
+        given = TypeAdapter(_File).validate_json(json.dumps(document.value), strict=True)
     except ValidationError as error:
         problems = ((p["loc"], _sentence(dict(p))) for p in error.errors(include_url=False))
         raise BadInputError(_told(document, name, problems)) from error
@@ -120,7 +115,7 @@ def parse(data: bytes, name: str) -> Register:
             identity_key(channel, identity): person
             for person, one in found
             for channel, identities in one.identities.items()
-            for identity in identities
+            for identity in _listed(identities)
         },
         tokens={token.sha256: person for person, one in found for token in one.tokens},
     )
@@ -152,11 +147,15 @@ def _doubles(file: _File) -> Iterator[tuple[Place, str]]:
 
 def _proofs(at: int, one: _Person) -> Iterator[tuple[object, Place, str]]:
     for channel, identities in one.identities.items():
-        for identity in dict.fromkeys(identities):
+        for identity in dict.fromkeys(_listed(identities)):
             place = ("people", at, "identities", channel)
             yield identity_key(channel, identity), place, f"{channel} {identity}"
     for number, token in enumerate(one.tokens):
         yield token.sha256, ("people", at, "tokens", number, "sha256"), "this token"
+
+
+def _listed(given: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else given
 
 
 def _told(document: strict_yaml.Document, name: str, problems: Iterable[tuple[Place, str]]) -> str:
