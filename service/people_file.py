@@ -96,11 +96,12 @@ def parse(data: bytes, name: str) -> Register:
     """Read a people file's bytes; see `load`."""
     try:
         document = strict_yaml.read_yaml(data.decode())
-        given = TypeAdapter(_File).validate_json(json.dumps(document.value), strict=True)
     except UnicodeDecodeError as error:
         raise BadInputError(f"{name}: is not UTF-8 text") from error
     except strict_yaml.YamlUnreadableError as error:
         raise BadInputError(f"{name}:{error.line}: {error.problem}") from error
+    try:
+        given = TypeAdapter(_File).validate_json(json.dumps(document.value), strict=True)
     except ValidationError as error:
         problems = ((p["loc"], _sentence(dict(p))) for p in error.errors(include_url=False))
         raise BadInputError(_told(document, name, problems)) from error

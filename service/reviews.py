@@ -165,5 +165,4 @@ class ReviewPages:
 
 
 def _review(row: Row[Any]) -> Review:
-    given = {name: value for name, value in row._mapping.items() if name != "paged_at"}
-    return Review.model_validate(given)
+    return Review.model_validate({name: getattr(row, name) for name in Review.model_fields})
