@@ -62,12 +62,15 @@ def bolt_app(
         request_verification_enabled=bool(signing_secret),
         before_authorize=_only(workspace),
     )
-    _listen(app, buttons, commands)
+    _clicks(app, buttons)
+    _forms_and_commands(app, buttons, commands)
     return app
 
 
 def _only(workspace: Workspace) -> Callable[..., Awaitable[BoltResponse | None]]:
-    async def of_our_workspace(body: Body, next_: Callable[[], Awaitable[None]]) -> BoltResponse:
+    async def of_our_workspace(
+        body: Body, next_: Callable[[], Awaitable[None]]
+    ) -> BoltResponse | None:
         try:
             us = await workspace.who()
         except WorldRefusedError as error:
@@ -77,7 +80,7 @@ def _only(workspace: Workspace) -> Callable[..., Awaitable[BoltResponse | None]]
             log.warning("a request from another workspace was dropped", teams=sorted(teams(body)))
             return BoltResponse(status=200, body="")
         await next_()
-        return BoltResponse(status=200, body="")
+        return None
 
     return of_our_workspace
 
@@ -90,7 +93,7 @@ def teams(body: Body) -> set[str]:
     return {str(team) for team in found if team}
 
 
-def _listen(app: AsyncApp, buttons: Buttons, commands: Commands) -> None:
+def _clicks(app: AsyncApp, buttons: Buttons) -> None:
     async def approve(ack: Ack, body: Body) -> None:
         await ack()
         await _safely(buttons.approve(Click.of(body)))
@@ -114,6 +117,19 @@ def _listen(app: AsyncApp, buttons: Buttons, commands: Commands) -> None:
     async def chart(ack: Ack) -> None:
         await ack()
 
+    clicked = {
+        Button.APPROVE: approve,
+        Button.DENY: ask_to_deny,
+        Button.EXPLAIN: explain,
+        Button.UNDO: ask_to_undo,
+        Button.ACKNOWLEDGE: acknowledge,
+        Button.CHART: chart,
+    }
+    for button, listener in clicked.items():
+        app.action(button.value)(listener)
+
+
+def _forms_and_commands(app: AsyncApp, buttons: Buttons, commands: Commands) -> None:
     async def form(ack: Ack, body: Body) -> None:
         click, reason = Click.of_form(body)
         if not reason:
@@ -128,16 +144,6 @@ def _listen(app: AsyncApp, buttons: Buttons, commands: Commands) -> None:
         typed = Typed(str(body["user_id"]), str(body.get("text", "")), str(body["response_url"]))
         await _safely(commands.run(typed))
 
-    clicked = {
-        Button.APPROVE: approve,
-        Button.DENY: ask_to_deny,
-        Button.EXPLAIN: explain,
-        Button.UNDO: ask_to_undo,
-        Button.ACKNOWLEDGE: acknowledge,
-        Button.CHART: chart,
-    }
-    for button, listener in clicked.items():
-        app.action(button.value)(listener)
     for button in (Button.DENY, Button.UNDO):
         app.view(button.value)(form)
     app.command(COMMAND)(command)

@@ -13,7 +13,7 @@ from tiphys.policies.lifecycle import Move
 from tiphys.policies.model import Incident
 from tiphys.policies.people import Person, PersonRole
 from tiphys.service.api import Office
-from tiphys.service.errors import NotApprovableError, UsageError
+from tiphys.service.errors import NotApprovableError, UsageError, WorldRefusedError
 from tiphys.service.incidents import Step
 from tiphys.service.people import demand, namespace_of
 from tiphys.service.slack import blocks
@@ -152,7 +152,12 @@ class Buttons:
             return
         titles = {Button.DENY: ("Deny this plan", "Deny"), Button.UNDO: ("Undo this run", "Undo")}
         form = blocks.reason_modal(button, *titles[button], click.kept())
-        await self._workspace.open_view(click.trigger, form)
+        try:
+            await self._workspace.open_view(click.trigger, form)
+        except WorldRefusedError as error:
+            said = f"Slack did not open the form, nothing was done; click again ({error})"
+            words = [blocks.section(shown(said))]
+            await self._workspace.whisper(click.channel, click.user, spoken(said), words)
 
     async def _try(
         self,

@@ -73,7 +73,7 @@ async def test_an_incident_is_healed_undone_and_stopped_from_slack(
         began = time.monotonic()
         await slack.click("UBOB", card, "tiphys_approve")
         await until(lambda: drama.workflows)
-        assert time.monotonic() - began < 5.0, "bench/click.py says how long it takes"
+        assert time.monotonic() - began < 5.0, "bench/approval.py says how long it takes"
         intent = await drama.until_recorded("launch_intended")
         assert intent["body"]["approved_by"] == "bob"
         await until(lambda: "verified" in card.words() and "tiphys_undo" in card.words())

@@ -82,10 +82,16 @@ class Chat:
 
 @contextlib.asynccontextmanager
 async def chat_of(
-    bench: Any, slack: Slack, directory: Path, *, signed: bool = False, stop: Any = None
+    bench: Any,
+    slack: Slack,
+    directory: Path,
+    *,
+    signed: bool = False,
+    stop: Any = None,
+    people: str = PEOPLE,
 ) -> AsyncGenerator[Chat]:
     """The real adapter, wired as a gateway wires it; `signed`: no Socket Mode."""
-    (directory / "people.yaml").write_text(PEOPLE)
+    (directory / "people.yaml").write_text(people)
     given: dict[str, Any] = {
         "data_dir": directory,
         "slack_bot_token": slack.bot_token,
@@ -103,6 +109,11 @@ async def chat_of(
     await process.open()
     process.ledger.clock = bench.clock
     try:
+
+        def wake() -> None:
+            woken.append("woken")
+            process.wake()
+
         ledger, runs = process.ledger, process.runs
         validity = timedelta(seconds=bench.policy.approval.expiry_seconds)
         office = Office(
@@ -113,7 +124,7 @@ async def chat_of(
             holds=Holds(ledger.database, ledger.audit),
             run_stops=RunStops(ledger, runs),
             undos=Undos(ledger, runs),
-            wake=lambda: woken.append("woken"),
+            wake=wake,
             stop=stop,
             token=None,
         )

@@ -9,15 +9,21 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy.exc import OperationalError
 
 from tiphys.policies.lifecycle import State
+from tiphys.policies.model import Risk
+from tiphys.sandbox import installation
 from tiphys.sandbox.slack import Slack
 from tiphys.sandbox.slack_api import serving_slack
-from tiphys.sandbox.slack_blocks import problems
+from tiphys.sandbox.slack_blocks import commands, markup, problems
+from tiphys.service.slack.attempts import Pace
 from tiphys.service.slack.card import Button
+from tiphys.service.stop_switch import StopSwitch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import test_undos
 from slack_bench import Chat, chat_of, first_card, told, until
 
 
@@ -96,6 +102,34 @@ async def test_an_escalated_incident_is_taken_over(bench: Any, slack: Slack, cha
     assert (await bench.get(incident)).acknowledged_by == "ann"
 
 
+async def test_a_verified_run_is_undone_by_whoever_may(
+    bench: Any, slack: Slack, kube: Any, chat: Chat
+) -> None:
+    await test_undos.healed(bench, kube)
+    card = await first_card(slack)
+    await slack.click("UEVE", card, Button.UNDO)
+    form = await until(lambda: slack.views and slack.views[0])
+    await slack.submit(form, "because")
+    assert "eve has not the role operator" in await told(slack, "UEVE")
+    await slack.click("UBOB", card, Button.UNDO)
+    form = await until(lambda: len(slack.views) > 1 and slack.views[1])
+    await slack.submit(form, "it was wrong")
+    assert "undo of scale-workload" in await told(slack, "UBOB")
+    [wish] = [r for r in await bench.rows("incidents") if "undo" in r["subject"]]
+    assert '"by":"bob"' in wish["body"]
+    await slack.submit(form, "once more")
+    assert "is about its undo already" in await told(slack, "UBOB", 1)
+
+
+async def test_a_form_that_slack_does_not_open_is_told_of(
+    bench: Any, slack: Slack, socket: Chat
+) -> None:
+    await bench.asked()
+    card = await first_card(slack)
+    await slack.click("UBOB", card, Button.DENY, trigger_id="old")
+    assert "Slack did not open the form" in await told(slack, "UBOB")
+
+
 # --- who may --------------------------------------------------------------------------------------
 
 
@@ -140,13 +174,24 @@ async def test_whoever_clicks_without_end_is_slowed_down(
 ) -> None:
     await bench.asked()
     card = await first_card(slack)
-    for _ in range(12):
-        await slack.click("USTRANGER", card, Button.APPROVE)
-    assert "too many tries" in await told(slack, "USTRANGER", 11)
+    await asyncio.gather(*(slack.click("USTRANGER", card, Button.APPROVE) for _ in range(25)))
+    said = [await told(slack, "USTRANGER", n) for n in range(25)]
+    assert any("too many tries" in words for words in said)
     refused = [r for r in await bench.records() if r.event == "chat_refused"]
-    assert len(refused) < 12
+    assert len(refused) < 25
     await slack.click("UBOB", card, Button.APPROVE)
     assert "approved by bob" in await told(slack, "UBOB")
+
+
+def test_the_pace_is_ten_at_once_and_one_in_three_seconds() -> None:
+    now = 0.0
+    pace = Pace(lambda: now)
+    assert [pace.allows("U1") for _ in range(12)] == [True] * 10 + [False] * 2
+    assert pace.allows("U2")
+    now = 2.9
+    assert not pace.allows("U1")
+    now = 6.1
+    assert [pace.allows("U1") for _ in range(3)] == [True, True, False]
 
 
 # --- late, stale, twice ---------------------------------------------------------------------------
@@ -158,13 +203,14 @@ async def test_a_click_on_an_earlier_plan_decides_nothing(
     incident = await bench.asked()
     card = await first_card(slack)
     value = card.button(Button.APPROVE)["value"]
+    said: list[str] = []
     for bound in ("0" * 64, "", value.split(":")[1][:12], "x"):
         for block in card.blocks:
             for element in block.get("elements", ()):
                 if element.get("action_id") == Button.APPROVE:
                     element["value"] = f"{incident.id}:{bound}"
         await slack.click("UBOB", card, Button.APPROVE)
-    said = [await told(slack, "UBOB", n) for n in range(4)]
+        said.append(await told(slack, "UBOB", len(said)))
     assert "the plan has changed since" in said[0]
     assert all("bound to no plan" in words for words in said[1:])
     assert await state(bench, incident) == State.AWAITING_APPROVAL
@@ -225,6 +271,51 @@ async def test_a_socket_that_slack_renews_or_cuts_is_opened_again(
     await slack.sockets.cut()
     await slack.click("UBOB", card, Button.APPROVE)
     assert "approved by bob" in await told(slack, "UBOB")
+
+
+# --- what alerts and people write -----------------------------------------------------------------
+
+
+async def test_markup_in_labels_and_reasons_reaches_slack_as_text(
+    bench: Any, slack: Slack, chat: Chat
+) -> None:
+    evil = "<!channel> <@UANN> <https://evil.example|Approve> *x* \u202e\x1b[31m approve this"
+    incident = await bench.launching(
+        f"pod {evil}", reason=evil, blast_radius=evil, undo=evil, risk=Risk.HIGH
+    )
+    card = await first_card(slack)
+    await slack.click("UBOB", card, Button.DENY)
+    form = await until(lambda: slack.views and slack.views[-1])
+    await slack.submit(form, evil)
+    await told(slack, "UBOB")
+    await slack.command("UBOB", f"ask {incident.id} {evil}")
+    await slack.command("UBOB", f"incident {evil}")
+    await slack.command("UBOB", evil)
+    await told(slack, "UBOB", 3)
+    await until(lambda: "denied by bob" in card.words() and slack.replies(card))
+    for message in [*slack.channels["C0OPS"], *slack.whispers]:
+        assert commands(message.text) == []
+        assert list(markup(message.blocks)) == []
+        for word in ("<", "\u202e", "\x1b"):
+            assert word not in str(message.blocks)
+    assert slack.refused == []
+    assert await state(bench, incident) == State.ACKNOWLEDGED
+
+
+async def test_stop_works_while_the_database_is_away(
+    bench: Any, slack: Slack, kube: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = StopSwitch(kube.gateway, installation.STOP)
+    async with chat_of(bench, slack, tmp_path, signed=True, stop=switch) as chat:
+
+        def away() -> None:
+            raise OperationalError("BEGIN", {}, Exception("the server is gone"))
+
+        monkeypatch.setattr(chat.process.ledger.database, "transaction", away)
+        await slack.command("UBOB", "stop")
+        assert "All the same everything new is stopped" in await told(slack, "UBOB")
+        assert (await switch.read()).engaged
+        monkeypatch.undo()
 
 
 # --- signed requests ------------------------------------------------------------------------------
@@ -309,9 +400,6 @@ async def test_a_question_is_answered_from_the_evidence_or_not_at_all(
 
 
 async def test_stop_stops_at_once(bench: Any, slack: Slack, kube: Any, tmp_path: Path) -> None:
-    from tiphys.sandbox import installation
-    from tiphys.service.stop_switch import StopSwitch
-
     switch = StopSwitch(kube.gateway, installation.STOP)
     async with chat_of(bench, slack, tmp_path, stop=switch):
         await slack.command("UBOB", "stop")
@@ -325,9 +413,6 @@ async def test_stop_stops_at_once(bench: Any, slack: Slack, kube: Any, tmp_path:
 async def test_who_may_not_stop_does_not(
     bench: Any, slack: Slack, kube: Any, tmp_path: Path, user: str
 ) -> None:
-    from tiphys.sandbox import installation
-    from tiphys.service.stop_switch import StopSwitch
-
     switch = StopSwitch(kube.gateway, installation.STOP)
     async with chat_of(bench, slack, tmp_path, stop=switch):
         await slack.command(user, "stop now")
