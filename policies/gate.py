@@ -29,6 +29,7 @@ from tiphys.policies.limits import (
 )
 from tiphys.policies.model import Facts, Proposal
 from tiphys.policies.ownership import FieldOwner, LongJob, ReplicasOwner, RolloutInProgress
+from tiphys.policies.paused import Paused
 from tiphys.policies.policy import Policy
 from tiphys.policies.protected import (
     HandsOff,
@@ -43,6 +44,7 @@ from tiphys.policies.verdict import ApprovalFact, Denied, Judgement, RuleVerdict
 
 RULES: Final[tuple[type[Rule], ...]] = (
     StopSwitch,
+    Paused,
     ManagedCluster,
     OptedIn,
     ProtectedNamespaces,

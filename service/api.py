@@ -31,9 +31,10 @@ from tiphys.service.errors import (
 from tiphys.service.holds import Hold, Holds
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Ledger
-from tiphys.service.records import AuditEvent, Record
+from tiphys.service.records import Record
 from tiphys.service.run_stops import RunStops
 from tiphys.service.stop_switch import StopSwitch
+from tiphys.service.stopping import Stopping
 from tiphys.service.undos import Undos
 from tiphys.service.views import DeadLetter, IncidentView, Views
 from tiphys.workflow_templates import catalogue
@@ -103,11 +104,19 @@ class CatalogueEntry(Noun):
     rights: tuple[str, ...]
 
 
+class StopWish(Person):
+    """Who stops everything new, why, and whether what runs shall stop and roll back as well."""
+
+    runs: bool = False
+
+
 class StopState(Noun):
     """The stop switch; `engaged` is null when nobody can say."""
 
     engaged: bool | None
     reason: str
+    incidents: tuple[str, ...] = ()
+    """Those whose run has now been asked to stop and to roll back."""
 
 
 def catalogue_entries() -> list[CatalogueEntry]:
@@ -272,21 +281,11 @@ async def read_stop(desk: Desk) -> StopState:
 
 
 @router.post("/stop")
-async def engage_stop(desk: Desk, person: Person) -> StopState:
+async def engage_stop(desk: Desk, wish: StopWish) -> StopState:
     """Stop everything new, in the API server itself; only a human's own credentials release it."""
-    if desk.stop is None:
-        raise UsageError("no credentials for the stop namespace are configured")
-    name = await desk.stop.engage(by=person.by, reason=person.reason, now=desk.ledger.clock())
-    body = {"config_map": name, "reason": person.reason}
-    try:
-        async with desk.ledger.database.transaction() as tx:
-            await desk.audit.append(tx, AuditEvent.STOP_ENGAGED, actor=person.by, body=body)
-    except AWAY as error:
-        raise DatabaseAwayError(
-            f"{why_away(error)}. All the same everything new is stopped, by ConfigMap {name}; "
-            "ask again when the database is back, so that the record says who did it"
-        ) from error
-    return StopState(engaged=True, reason=person.reason)
+    stopping = Stopping(desk.ledger, desk.stop, desk.run_stops)
+    stopped = await stopping.stop(by=wish.by, reason=wish.reason, runs=wish.runs)
+    return StopState(engaged=True, reason=wish.reason, incidents=stopped.incidents)
 
 
 def install(app: FastAPI, desk: Office) -> None:

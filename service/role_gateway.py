@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
-from tiphys.service import api
+from tiphys.service import api, pauses_api
 from tiphys.service.approvals import Approvals
 from tiphys.service.errors import ArgoUnavailableError
 from tiphys.service.gauges import Lookout, StandingMetrics, read_standing
@@ -59,4 +59,5 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
             token=settings.api_token,
         ),
     )
+    app.include_router(pauses_api.router)
     return app, Webhook(settings, bus, WebhookMetrics())
