@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from tiphys.service import api, pauses_api
 from tiphys.service.approvals import Approvals
 from tiphys.service.errors import ArgoUnavailableError
+from tiphys.service.events_out import EventMetrics, EventsOut, open_http, receiver_of
 from tiphys.service.gauges import Lookout, StandingMetrics, read_standing
 from tiphys.service.holds import Holds
 from tiphys.service.kubernetes_api import connect
@@ -60,4 +61,7 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
         ),
     )
     app.include_router(pauses_api.router)
+    if (receiver := receiver_of(settings)) is not None:
+        http = await process.enter(open_http())
+        process.run("events", EventsOut(ledger, receiver, EventMetrics(), http).run())
     return app, Webhook(settings, bus, WebhookMetrics())

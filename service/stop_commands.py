@@ -1,7 +1,6 @@
 """The commands that hold Tiphys back and let it go on: `stop`, `pause` and `resume`."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,9 +121,9 @@ def _switched(kubeconfig: Path | None, work: "Callable[[StopSwitch], Awaitable[T
     from tiphys.service.kubernetes_api import connect
     from tiphys.service.stop_switch import LABEL, StopSwitch
 
-    namespace = Settings().stop_namespace
-    # A variable of kubectl's, which only `--stop` may read: most shells that have it mean no stop.
-    path = kubeconfig or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
+    settings = Settings()
+    namespace = settings.stop_namespace
+    path = kubeconfig or settings.kubectl_config or Path.home() / ".kube" / "config"
     if not path.exists():
         raise UsageError(
             f"{path} does not exist; say --kubeconfig, or look yourself: "

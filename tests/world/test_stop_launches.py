@@ -220,25 +220,25 @@ async def test_within_a_second_no_replica_launches_any_more(
     if walls != "all":
         without_admission(kube)
     created: list[float] = []
+    under_way, over = asyncio.Event(), asyncio.Event()
 
     def note(event: str, obj: dict[str, Any]) -> None:
         if event == "ADDED" and obj["kind"] == "Workflow":
             created.append(time.monotonic())
+            if len(created) == 5:
+                under_way.set()
 
     kube.store.subscribe(note)
     async with replicas(bench, kube, gate_sees=walls == "all"):
-        over = asyncio.Event()
         feeding = asyncio.create_task(storm(bench, target, over))
         async with asyncio.timeout(120):
-            while len(created) < 5:
-                await asyncio.sleep(0.01)
+            await under_way.wait()
             kube.stop("an exercise")
             stopped = time.monotonic()
             await asyncio.sleep(2.5)
             over.set()
             laid = await feeding
-            while not await settled(bench, laid):
-                await asyncio.sleep(0.1)
+            await settle(bench, laid)
     late = [moment - stopped for moment in created if moment > stopped]
     assert max(late, default=0.0) < 1.0
     assert len(created) < laid, "the storm went on after the stop"
@@ -247,9 +247,13 @@ async def test_within_a_second_no_replica_launches_any_more(
     assert len([r for r in records if r.event == AuditEvent.WORKFLOW_CREATED]) == len(created)
 
 
-async def settled(bench: Any, laid: int) -> bool:
-    states = [row["state"] for row in await bench.rows("incidents")]
-    return len(states) == laid and set(states) <= {State.RUNNING, State.ESCALATED}
+async def settle(bench: Any, laid: int) -> None:
+    """Wait until every incident runs or is in a human's hands."""
+    while True:
+        states = [row["state"] for row in await bench.rows("incidents")]
+        if len(states) == laid and set(states) <= {State.RUNNING, State.ESCALATED}:
+            return
+        await asyncio.sleep(0.1)
 
 
 # --- stop --runs ----------------------------------------------------------------------------------
