@@ -78,6 +78,8 @@ class RiskLevel(Rule):
     low: Level = Level.AUTO
     medium: Level = Level.APPROVE
     high: Level = Level.APPROVE
+    high_people: Annotated[int, Field(ge=1, le=2)] = 2
+    """How many different people must agree to high risk, where it asks."""
 
     def judge(self, request: Request) -> Verdict:
         """Deny, ask or allow by the proposal's risk."""
@@ -86,7 +88,10 @@ class RiskLevel(Rule):
             Risk.MEDIUM: self.medium,
             Risk.HIGH: self.high,
         }
-        return _verdict(levels[request.proposal.risk], f"{request.proposal.risk} risk")
+        verdict = _verdict(levels[request.proposal.risk], f"{request.proposal.risk} risk")
+        if isinstance(verdict, NeedsApproval) and request.proposal.risk is Risk.HIGH:
+            return verdict.model_copy(update={"people": self.high_people})
+        return verdict
 
 
 @dataclass(frozen=True, config=SETTINGS)

@@ -28,6 +28,7 @@ class Move(StrEnum):
     """What can happen to an incident."""
 
     ACKNOWLEDGE = "acknowledge"
+    AGREE = "agree"
     APPROVE = "approve"
     ASK = "ask"
     ESCALATE = "escalate"
@@ -70,6 +71,7 @@ TABLE: dict[tuple[State, Move], State] = {
     (State.INSPECTED, Move.REINVESTIGATE): State.OPEN,
     (State.INSPECTED, Move.STAND_BY): State.MONITORING,
     (State.INSPECTED, Move.ESCALATE): State.ESCALATED,
+    (State.AWAITING_APPROVAL, Move.AGREE): State.AWAITING_APPROVAL,
     (State.AWAITING_APPROVAL, Move.APPROVE): State.PROPOSED,
     (State.AWAITING_APPROVAL, Move.REJECT): State.ACKNOWLEDGED,
     (State.AWAITING_APPROVAL, Move.ESCALATE): State.ESCALATED,

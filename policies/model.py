@@ -351,6 +351,11 @@ class Incident(Noun):
     undoes: Undoing | None = None
     """Why it is there, where no alert is."""
 
+    @property
+    def proposer(self) -> str:
+        """Who wants what it is about, where that is a person's wish; else empty."""
+        return self.undoes.by if self.undoes else ""
+
 
 Object = Mapping[str, Json]
 """A Kubernetes object as the API server's JSON."""

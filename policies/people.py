@@ -3,6 +3,7 @@
 Invariant: a person may what somebody granted, in the namespaces of that grant, and nothing else.
 """
 
+import unicodedata
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Final
@@ -62,3 +63,28 @@ class Person(Noun):
     def is_one_of(self, named: tuple[str, ...]) -> bool:
         """Tell whether a list of people's names and teams means them; an empty one means all."""
         return not named or self.name in named or any(team in named for team in self.teams)
+
+    def may_everywhere(self, role: PersonRole) -> bool:
+        """Tell whether they have at least a role whatever the namespace."""
+        return any(
+            _RANK[grant.role] >= _RANK[role] and "*" in grant.namespaces for grant in self.grants
+        )
+
+    def at_most(self, role: PersonRole) -> "Person":
+        """Give the same person with every grant lowered to a role."""
+        grants = tuple(
+            RoleGrant(
+                role=min(grant.role, role, key=_RANK.__getitem__), namespaces=grant.namespaces
+            )
+            for grant in self.grants
+        )
+        return self.model_copy(update={"grants": grants})
+
+
+def same_person(one: str, other: str) -> bool:
+    """Tell whether two names mean one person: case and spaces make nobody a second one."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

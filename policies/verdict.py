@@ -15,6 +15,12 @@ class ApprovalFact(Noun):
     plan_digest: str
     """`plan.digest` of the plan that would be launched now."""
     by: str
+    teams: tuple[str, ...] = ()
+    """Theirs when they agreed; a policy may name one of them."""
+    proposer: str = ""
+    """Who proposed the plan, where a person did: their own yes does not count."""
+    break_glass: bool = False
+    """Given alone, in an emergency: it counts for two and may be the proposer's; it is reviewed."""
     expires_at: Instant
 
 
@@ -59,9 +65,11 @@ class Judgement(Noun):
     policy: str
     """Name and version of the policy, with the SHA-256 of its text."""
     approved_by: str = ""
-    """Who approved exactly this plan; empty when nobody did or the approval is void."""
+    """Who approved exactly this plan, `alice, bob`; empty while that is not enough."""
+    approval_lacks: str = ""
+    """What the approvals that count lack, such as `1 of 2: alice; one more is needed`."""
     approval_void: str = ""
-    """Why an approval that was brought along does not count; empty when it does."""
+    """Why an approval that was brought along does not count, where the others are not enough."""
 
     @property
     def allowed(self) -> bool:
@@ -72,6 +80,11 @@ class Judgement(Noun):
     def needs_approval(self) -> bool:
         """Whether a person's yes is all that it lacks."""
         return not self.denied and bool(self.approvals) and not self.approved_by
+
+    @property
+    def needs(self) -> tuple[NeedsApproval, ...]:
+        """Every need for approval."""
+        return tuple(v.verdict for v in self.verdicts if isinstance(v.verdict, NeedsApproval))
 
     @property
     def denied(self) -> bool:

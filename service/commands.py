@@ -23,7 +23,9 @@ Url = Annotated[
 ]
 DataDir = Annotated[Optional[Path], typer.Option(help="The data directory of `tiphys serve`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-By = Annotated[str, typer.Option(help="Who you are; default: your user name.")]
+By = Annotated[
+    str, typer.Option(help="Who you are; default: whose TIPHYS_TOKEN it is, or your user name.")
+]
 Reason = Annotated[str, typer.Option(help="Why; kept in the record.")]
 
 incidents_app = typer.Typer(help="Look at incidents.", no_args_is_help=True)
@@ -35,8 +37,14 @@ alerts_app = typer.Typer(help="Send alerts by hand.", no_args_is_help=True)
 def client(url: str | None, data_dir: Path | None) -> Client:
     """Find the service as the options and the environment say."""
     settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
-    token = settings.api_token.get_secret_value() if settings.api_token else None
-    return Client.of(url, settings.data_dir, token)
+    token = settings.token or settings.api_token
+    return Client.of(url, settings.data_dir, token.get_secret_value() if token else None)
+
+
+def named(by: str) -> dict[str, str]:
+    """Say who it is: as given; else whoever owns the token, or the user at the keyboard."""
+    who = by or ("" if Settings().token else whoami())
+    return {"by": who} if who else {}
 
 
 def show_json(value: Any) -> None:
@@ -82,21 +90,21 @@ def approve(
     digest: Annotated[str, typer.Option(help="Approve only this plan (first digits).")] = "",
 ) -> None:
     """Approve the plan that an incident waits with."""
-    _decide("approve", incident, client(url, data_dir), _person(by, reason, digest))
+    decide("approve", incident, client(url, data_dir), _person(by, reason, digest))
 
 
 def deny(
     incident: str, url: Url = None, data_dir: DataDir = None, by: By = "", reason: Reason = ""
 ) -> None:
     """Refuse the plan that an incident waits with; the incident is then yours."""
-    _decide("deny", incident, client(url, data_dir), _person(by, reason, ""))
+    decide("deny", incident, client(url, data_dir), _person(by, reason, ""))
 
 
 def acknowledge(
     incident: str, url: Url = None, data_dir: DataDir = None, by: By = "", reason: Reason = ""
 ) -> None:
     """Take an escalated incident into your own hands."""
-    _decide("acknowledge", incident, client(url, data_dir), _person(by, reason, ""))
+    decide("acknowledge", incident, client(url, data_dir), _person(by, reason, ""))
 
 
 def abort(
@@ -108,10 +116,11 @@ def abort(
 
 
 def _person(by: str, reason: str, digest: str) -> dict[str, str]:
-    return {"by": by or whoami(), "reason": reason, "digest": digest}
+    return {**named(by), "reason": reason, "digest": digest}
 
 
-def _decide(verb: str, incident: str, service: Client, person: dict[str, str]) -> None:
+def decide(verb: str, incident: str, service: Client, person: dict[str, Any]) -> None:
+    """Have a person's word about an incident taken, and say what became of it."""
     found = service.post(f"/api/incidents/{incident}/{verb}", person)
     console.print(f"{found['id']} is {found['state']}: {plain(found['reason'])}")
 
@@ -149,7 +158,7 @@ def release(
     by: By = "",
 ) -> None:
     """Reset a breaker or unfreeze a target, as `tiphys holds` names it."""
-    body = {"scope": scope, "by": by or whoami(), "reason": reason}
+    body = {"scope": scope, **named(by), "reason": reason}
     hold = client(url, data_dir).post("/api/holds/release", body)
     console.print(f"released the {hold['kind']} of {plain(hold['what'])}")
 
@@ -162,14 +171,14 @@ def undo(
     by: By = "",
 ) -> None:
     """Undo a finished run: its changes turned round, through the same gate and approval."""
-    body = {"by": by or whoami(), "reason": reason}
+    body = {**named(by), "reason": reason}
     found = client(url, data_dir).post(f"/api/runs/{quote(run, safe='')}/undo", body)
     console.print(f"{found['id']}: {plain(found['title'])}")
 
 
 def catalogue(as_json: AsJson = False) -> None:
     """List every action that exists."""
-    from tiphys.service.api import catalogue_entries
+    from tiphys.service.catalogue_view import catalogue_entries
 
     entries = [entry.model_dump(mode="json") for entry in catalogue_entries()]
     if as_json:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import update
 
-from tiphys.policies.gate import judge
+from tiphys.policies.gate import approvers, judge
 from tiphys.policies.lifecycle import Move
 from tiphys.policies.limits import LaunchRate
 from tiphys.policies.model import EvidenceFact, Facts, Instant, Plan, Proposal, StopFacts
@@ -19,7 +19,7 @@ from tiphys.policies.plan import MAX_ENCODED_PLAN, digest, encode
 from tiphys.policies.policy import Policy
 from tiphys.policies.rule import RuleName
 from tiphys.policies.verdict import Judgement
-from tiphys.service.approvals import Approvals
+from tiphys.service.approvals import QUESTION, Approvals
 from tiphys.service.cases import Cases
 from tiphys.service.facts import FactTable, Seen
 from tiphys.service.incidents import Step, dump
@@ -78,6 +78,8 @@ class Judged:
     facts: Facts
     plan: Plan
     judgement: Judgement
+    approvers: str
+    """Who has approved what was planned before, whether that counts or not."""
 
 
 class Decide:
@@ -150,9 +152,9 @@ class Decide:
                 EvidenceFact(id=e.id, source=e.source, asked_at=e.asked_at, ok=e.ok) for e in known
             ),
         )
-        approval = await self._approvals.of(entry.tx, entry.incident, digest(plan))
-        judgement = judge(proposal, facts, policy, entry.now, approval)
-        return Judged(proposal, facts, plan, judgement)
+        approvals = await self._approvals.of(entry.tx, entry.incident, digest(plan), entry.now)
+        judgement = judge(proposal, facts, policy, entry.now, approvals)
+        return Judged(proposal, facts, plan, judgement, approvers(approvals))
 
     def _plan(self, entry: Entry, proposal: Proposal) -> Plan:
         return Plan(
@@ -216,8 +218,10 @@ class Decide:
 
     async def _again(self, entry: Entry, judged: Judged, why: str) -> None:
         """Plan anew; an approval of the old plan is void, and the attempt number says so."""
-        if judged.judgement.approved_by or judged.judgement.approval_void:
-            await entry.record(AuditEvent.APPROVAL_VOID, {"reason": why}, actor="gate")
+        if judged.approvers:
+            body = {"reason": why, "by": judged.approvers}
+            await entry.record(AuditEvent.APPROVAL_VOID, body, actor="gate")
+            why = f"the approval by {judged.approvers} is void: {why}"
         if entry.incident.attempt >= self._rules.policy.attempts.per_incident:
             await entry.move(Step(Move.ESCALATE, f"no plan stays valid: {why}", "gate"))
             return
@@ -239,6 +243,10 @@ class Decide:
         reasons = "; ".join(judged.judgement.approvals)
         expiry = timedelta(seconds=self._rules.policy.approval.expiry_seconds)
         words = f"{_suggestion(judged.proposal)}. Needs approval: {reasons}"
+        if lack := judged.judgement.approval_lacks:
+            words = f"{lack}. {words}"
+        if earlier := await self._approvals.earlier(entry.tx, entry.incident):
+            words = f"The approval of an earlier plan by {', '.join(earlier)} is void. {words}"
         await entry.record(AuditEvent.PLANNED, _planned(judged.plan), actor="gate")
         await entry.move(Step(Move.ASK, words, "gate", deadline_at=entry.now + expiry))
 
@@ -298,4 +306,4 @@ def _planned(plan: Plan) -> dict[str, Any]:
 
 def _suggestion(proposal: Proposal) -> str:
     what = f"undo of {proposal.action}" if proposal.undoes else proposal.action
-    return f"Proposed: {what} on {proposal.target}: {proposal.reason}"
+    return f"{QUESTION}{what} on {proposal.target}: {proposal.reason}"

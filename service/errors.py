@@ -90,6 +90,14 @@ class NotApprovableError(UsageError):
     """This incident has nothing to approve."""
 
 
+class NoSuchReviewError(UsageError):
+    """There is no such open review."""
+
+
+class NotAllowedError(UsageError):
+    """This person may not do that."""
+
+
 class NothingRunsError(UsageError):
     """There is no run to stop."""
 

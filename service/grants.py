@@ -45,6 +45,7 @@ GRANTS: Mapping[Role, Rights] = {
         "pauses": ("SELECT", "INSERT", "DELETE"),
         "plans": ("SELECT",),
         "proposals": ("SELECT",),
+        "reviews": ("SELECT", "INSERT", "UPDATE (closed_by, closed_reason, closed_at)"),
         "run_stops": ("SELECT", "INSERT"),
         "runs": ("SELECT",),
     },
@@ -62,6 +63,8 @@ GRANTS: Mapping[Role, Rights] = {
         "leases": (*_CLAIMS["leases"], "DELETE"),
         "plans": ("SELECT",),
         "proposals": ("SELECT", "INSERT", "UPDATE (at, decision, notes)"),
+        # Who broke the glass is told to everybody else.
+        "reviews": ("SELECT", "UPDATE (paged_at)"),
         "runs": ("SELECT",),
     },
     Role.LAUNCHER: {

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 from pydantic import ValidationError
 
-from tiphys.service import commands, setup_commands, stop_commands
+from tiphys.service import commands, people_commands, setup_commands, stop_commands
 from tiphys.service.conform.command import conform
 from tiphys.service.errors import TiphysError, UsageError
 
@@ -21,7 +21,10 @@ app.add_typer(commands.incidents_app, name="incidents")
 app.add_typer(commands.audit_app, name="audit")
 app.add_typer(commands.policy_app, name="policy")
 app.add_typer(commands.alerts_app, name="alerts")
+app.add_typer(people_commands.people_app, name="people")
+app.add_typer(people_commands.reviews_app, name="reviews")
 app.command()(commands.approve)
+app.command()(people_commands.break_glass)
 app.command()(commands.deny)
 app.command()(commands.acknowledge)
 app.command()(commands.abort)

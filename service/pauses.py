@@ -47,6 +47,11 @@ def parse_scope(text: str) -> str:
     raise BadInputError(f"the scope of a pause is `cluster` or `namespace:NAME`, not {text!r}")
 
 
+def namespace_in(scope: str) -> str | None:
+    """Give the namespace of a scope; None: all of them. Raises `BadInputError`."""
+    return parse_scope(scope).removeprefix("namespace:") if scope != CLUSTER else None
+
+
 def is_time(text: str) -> bool:
     """Tell a time, such as `30m`, from a scope."""
     return _TIME.fullmatch(text) is not None

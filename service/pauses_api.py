@@ -1,4 +1,7 @@
-"""The HTTP API of pauses, under /api/pauses: who may is what `api.office` says."""
+"""The HTTP API of pauses, under /api/pauses.
+
+Who may act in a scope may pause it; to resume takes an admin there, or whoever paused alone.
+"""
 
 from typing import Annotated
 
@@ -6,12 +9,12 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from tiphys.policies.model import Noun
-from tiphys.service.api import Desk
-from tiphys.service.pauses import CLUSTER, Pause, Pauses, parse_time
+from tiphys.policies.people import PersonRole, same_person
+from tiphys.service.api import By, Desk
+from tiphys.service.api_people import Operator, Viewer
+from tiphys.service.pauses import CLUSTER, Pause, Pauses, namespace_in, parse_time
 
 router = APIRouter(prefix="/api/pauses")
-
-Who = Annotated[str, Query(min_length=1, max_length=200)]
 
 
 class PauseWish(Noun):
@@ -21,32 +24,39 @@ class PauseWish(Noun):
     """`cluster`, or `namespace:NAME`."""
     time: str = Field(default="1h", max_length=20)
     """A number with s, m, h or d."""
-    by: str = Field(min_length=1, max_length=200)
+    by: By = None
     reason: str = Field(default="", max_length=2000)
 
 
 @router.get("")
-async def list_pauses(desk: Desk) -> list[Pause]:
+async def list_pauses(desk: Desk, _caller: Viewer) -> list[Pause]:
     """List the pauses that last, the first to end first."""
     return await Pauses(desk.ledger).all()
 
 
 @router.post("")
-async def pause(desk: Desk, wish: PauseWish) -> Pause:
+async def pause(desk: Desk, caller: Operator, wish: PauseWish) -> Pause:
     """Let nothing new start in a scope for a while; it ends by itself."""
+    by = caller.named(wish.by).name
+    caller.demand(PersonRole.OPERATOR, namespace_in(wish.scope))
     lasts = parse_time(wish.time)
-    return await Pauses(desk.ledger).pause(wish.scope, lasts, by=wish.by, reason=wish.reason)
+    return await Pauses(desk.ledger).pause(wish.scope, lasts, by=by, reason=wish.reason)
 
 
 @router.delete("")
 async def resume(
     desk: Desk,
-    by: Who,
+    caller: Operator,
+    by: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
     scope: Annotated[str, Query(max_length=100)] = CLUSTER,
     reason: Annotated[str, Query(max_length=2000)] = "",
 ) -> list[Pause]:
     """End the pauses of a scope, whoever's they are; gives them."""
-    ended = await Pauses(desk.ledger).resume(scope, by=by, reason=reason)
+    person = caller.named(by).name
+    pauses, namespace = Pauses(desk.ledger), namespace_in(scope)
+    others = [p for p in await pauses.all() if p.scope == scope and not same_person(p.by, person)]
+    caller.demand(PersonRole.ADMIN if others else PersonRole.OPERATOR, namespace)
+    ended = await pauses.resume(scope, by=person, reason=reason)
     if ended:
         desk.wake()
     return ended

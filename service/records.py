@@ -30,6 +30,8 @@ class AuditEvent(StrEnum):
     APPROVAL_VOID = "approval_void"
     BREAKER_RESET = "breaker_reset"
     BREAKER_TRIPPED = "breaker_tripped"
+    BREAK_GLASS = "break_glass"
+    BREAK_GLASS_REVIEWED = "break_glass_reviewed"
     DECIDED = "decided"
     EVIDENCE_GATHERED = "evidence_gathered"
     INCIDENT_MOVED = "incident_moved"

@@ -17,6 +17,7 @@ from tiphys.service.process import WATCH, Process
 from tiphys.service.reasoning import open_agents
 from tiphys.service.recheck import Recheck
 from tiphys.service.reconcile import GONE_AFTER, ReconcileMetrics, Reconciler
+from tiphys.service.reviews import ReviewPages
 from tiphys.service.settle import Settle, Waits
 
 
@@ -47,6 +48,7 @@ async def open_agents_role(process: Process) -> Mapping[State, Stage]:
 
     pager = AlertPager(alertmanagers)
     process.run("overlooked", Overlooked(ledger, pager).run())
+    process.run("reviews", ReviewPages(ledger, pager).run())
     seconds = settings.investigation_seconds
     investigate = Investigate(ledger, cases, agents, seconds=seconds, watch=WATCH)
     settle = Settle(ledger, cases, agents, pager, _waits(process))

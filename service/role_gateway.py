@@ -5,12 +5,14 @@ from datetime import timedelta
 from fastapi import FastAPI
 
 from tiphys.service import api, pauses_api
+from tiphys.service.api_people import Doors, HeaderDoor
 from tiphys.service.approvals import Approvals
 from tiphys.service.errors import ArgoUnavailableError
 from tiphys.service.events_out import EventMetrics, EventsOut, open_http, receiver_of
 from tiphys.service.gauges import Lookout, StandingMetrics, read_standing
 from tiphys.service.holds import Holds
 from tiphys.service.kubernetes_api import connect
+from tiphys.service.people import People
 from tiphys.service.process import Process
 from tiphys.service.run_stops import RunStops
 from tiphys.service.stop_switch import StopSwitch
@@ -29,6 +31,7 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
         openapi_url="/api/openapi.json",
     )
     settings, ledger = process.settings, process.ledger
+    people = People(settings.people)
     own = await process.enter(connect(settings.gateway_kubeconfig))
     stop = StopSwitch(own, settings.stop_namespace)
     validity = timedelta(seconds=process.policy.approval.expiry_seconds)
@@ -58,6 +61,7 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
             wake=process.wake,
             stop=stop,
             token=settings.api_token,
+            doors=_doors(process, people),
         ),
     )
     app.include_router(pauses_api.router)
@@ -65,3 +69,19 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
         http = await process.enter(open_http())
         process.run("events", EventsOut(ledger, receiver, EventMetrics(), http).run())
     return app, Webhook(settings, bus, WebhookMetrics())
+
+
+def _doors(process: Process, people: People) -> Doors:
+    """Give every way in."""
+    settings = process.settings
+
+    async def readable() -> None:
+        people.check()
+
+    if people.known:
+        process.health.show("people", readable)
+    if settings.people_header is None:
+        return Doors(people)
+    secret = settings.people_proxy_secret
+    header = HeaderDoor(people, settings.people_header, settings.people_proxies, secret)
+    return Doors(people, header)

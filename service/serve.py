@@ -27,10 +27,13 @@ def run(settings: Settings) -> None:
     configure_logging(as_json=settings.log_json)
     if settings.lacking:
         raise BadInputError(settings.lacking)
-    tokens = settings.webhook_token and settings.api_token
+    if settings.identity_lacking:
+        raise BadInputError(settings.identity_lacking)
+    tokens = settings.webhook_token and (settings.api_token or settings.people)
     if Role.GATEWAY in settings.roles and not settings.on_loopback and not tokens:
         raise BadInputError(
-            f"listening on {settings.host} needs TIPHYS_WEBHOOK_TOKEN and TIPHYS_API_TOKEN"
+            f"listening on {settings.host} needs TIPHYS_WEBHOOK_TOKEN and TIPHYS_API_TOKEN "
+            "or TIPHYS_PEOPLE"
         )
     lock = DirectoryLock(settings.data_dir)
     try:

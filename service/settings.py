@@ -27,13 +27,26 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".tiphys")
     """Where the embedded database, broker and keys live; one `serve` at a time."""
     host: str = "127.0.0.1"
-    """Address to listen on; anything but loopback requires `webhook_token` and `api_token`."""
+    """Address to listen on; anything but loopback requires `webhook_token`, and `api_token` or
+    `people`."""
     port: int = Field(default=8080, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
     webhook_token: SecretStr | None = None
     """Bearer token that Alertmanager must send."""
     api_token: SecretStr | None = None
-    """Bearer token that the command line and scripts must send."""
+    """Bearer token that the command line and scripts must send; beside `people`, an admin's."""
+    token: SecretStr | None = None
+    """A person's own token, which the command line sends instead of `api_token`."""
+    people: Path | None = None
+    """The file that says who people are and what each may do; default: nobody is told apart."""
+    people_header: str | None = Field(default=None, pattern="^[A-Za-z][A-Za-z0-9-]*$")
+    """A header in which a trusted proxy names the person: an `email`, or a `login`."""
+    people_proxies: Annotated[
+        tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode
+    ] = ()
+    """Addresses or CIDRs of that proxy, separated by commas; from others the header is refused."""
+    people_proxy_secret: SecretStr | None = None
+    """What that proxy must send as `X-Tiphys-Proxy-Secret` beside the header."""
 
     cluster: str = "default"
     """Name of the cluster this installation manages, as in the alerts' `cluster` label."""
@@ -104,7 +117,7 @@ class Settings(BaseSettings):
     log_json: bool = False
     """Structured logs as JSON lines instead of text."""
 
-    @field_validator("alertmanager_urls", "events_types", mode="before")
+    @field_validator("alertmanager_urls", "events_types", "people_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return _words(value) if isinstance(value, str) else value
@@ -150,6 +163,17 @@ class Settings(BaseSettings):
             wants.append("TIPHYS_NATS_URL")
         names = " and ".join(self.roles)
         return f"{names} without the other roles needs {' and '.join(wants)}" if wants else ""
+
+    @property
+    def identity_lacking(self) -> str:
+        """What keeps people from being told apart as it was meant; empty when nothing."""
+        if (self.people_header or self.people_proxies) and self.people is None:
+            return "TIPHYS_PEOPLE_HEADER and TIPHYS_PEOPLE_PROXIES need a TIPHYS_PEOPLE file"
+        if bool(self.people_header) != bool(self.people_proxies):
+            return "TIPHYS_PEOPLE_HEADER and TIPHYS_PEOPLE_PROXIES need each other"
+        if self.people_proxy_secret and not self.people_header:
+            return "TIPHYS_PEOPLE_PROXY_SECRET needs TIPHYS_PEOPLE_HEADER"
+        return ""
 
     @property
     def on_loopback(self) -> bool:

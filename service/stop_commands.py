@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
 import typer
 
 from tiphys.service.client import Client, whoami
-from tiphys.service.commands import By, DataDir, Reason, Url, client, console, told_pause
+from tiphys.service.commands import By, DataDir, Reason, Url, client, console, named, told_pause
 from tiphys.service.errors import UsageError
 from tiphys.service.settings import Settings
 from tiphys.service.telling import plain
@@ -36,7 +36,7 @@ def stop(
 ) -> None:
     """Stop everything new, now; running workflows and their rollbacks go on."""
     if kubeconfig is None:
-        body = {"by": by or whoami(), "reason": reason, "runs": runs}
+        body = {**named(by), "reason": reason, "runs": runs}
         _tell_runs(client(url, data_dir).post("/api/stop", body), runs=runs)
     elif runs:
         raise UsageError("--runs asks the service, which --kubeconfig does without: say one")
@@ -70,7 +70,7 @@ def pause(
         if time != "1h":
             raise UsageError(f"the scope comes first: tiphys pause {time} {scope}")
         scope, time = _CLUSTER, scope
-    body = {"scope": scope, "time": time, "by": by or whoami(), "reason": reason}
+    body = {"scope": scope, "time": time, **named(by), "reason": reason}
     made = client(url, data_dir).post("/api/pauses", body)
     console.print(told_pause(made))
 
@@ -97,7 +97,7 @@ def resume(
         console.print(f"released: {', '.join(names)}" if names else "nothing was stopped")
         return
     service = client(url, data_dir)
-    ended = service.delete("/api/pauses", scope=scope, by=by or whoami())
+    ended = service.delete("/api/pauses", scope=scope, **named(by))
     console.print(f"resumed: {scope}" if ended else f"nothing was paused under {scope}")
     _tell_rest(service)
 

@@ -138,12 +138,31 @@ approvals = Table(
     Column("plan_digest", String, nullable=False),
     Column("verdict", String, nullable=False),
     Column("by", String, nullable=False),
+    Column("teams", Text, nullable=False, server_default="[]"),
     Column("reason", Text, nullable=False),
     Column("at", String, nullable=False),
     Column("expires_at", String, nullable=False),
-    UniqueConstraint("plan_digest"),
+    UniqueConstraint("plan_digest", "by", "verdict"),
 )
-"""The first valid decision on a digest wins; the constraint says so."""
+"""What each person said of a plan, once: yes, yes alone in an emergency, or no, also after a yes.
+`at` is the database's time."""
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("plan_digest", String, primary_key=True),
+    Column("incident_id", String, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("namespace", String, nullable=False),
+    Column("by", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", String, nullable=False),
+    Column("paged_at", String, nullable=True),
+    Column("closed_by", String, nullable=True),
+    Column("closed_reason", Text, nullable=True),
+    Column("closed_at", String, nullable=True),
+)
+"""Who broke the glass, until somebody else has looked at it."""
 
 runs = Table(
     "runs",

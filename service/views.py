@@ -71,6 +71,16 @@ class Views:
         async with self._database.reading() as tx:
             return await self._incidents.find(tx, states=states, limit=limit)
 
+    async def one(self, incident_id: str) -> Incident:
+        """Read one without what belongs to it; raises `NoSuchIncidentError`."""
+        async with self._database.reading() as tx:
+            return await self._incidents.get(tx, incident_id)
+
+    async def plan_of(self, run: str) -> Plan:
+        """Read a run's plan; raises `NoSuchRunError`."""
+        async with self._database.reading() as tx:
+            return (await self._runs.named(tx, run))[1]
+
     async def waiting(self) -> list[IncidentView]:
         """List incidents whose plan waits for an approval."""
         found = await self.incidents([State.AWAITING_APPROVAL], 200)

@@ -321,13 +321,14 @@ RISKY = PROPOSAL.model_copy(update={"risk": Risk.HIGH})
 APPROVAL = ApprovalFact(
     approved_digest="d" * 64, plan_digest="d" * 64, by="ada", expires_at=NOW + timedelta(seconds=1)
 )
+SECOND = APPROVAL.model_copy(update={"by": "bob"})
 
 
 def test_an_approval_of_exactly_this_plan_meets_every_need() -> None:
     assert judge(RISKY, FACTS, POLICY, NOW).needs_approval
-    judgement = judge(RISKY, FACTS, POLICY, NOW, APPROVAL)
+    judgement = judge(RISKY, FACTS, POLICY, NOW, (APPROVAL, SECOND))
     assert judgement.allowed
-    assert judgement.approved_by == "ada"
+    assert judgement.approved_by == "ada, bob"
     assert judgement.approvals, "the need stays on record"
 
 
@@ -341,7 +342,7 @@ def test_an_approval_of_exactly_this_plan_meets_every_need() -> None:
     ],
 )
 def test_any_other_approval_is_void_and_says_why(change: dict[str, Any], says: str) -> None:
-    judgement = judge(RISKY, FACTS, POLICY, NOW, APPROVAL.model_copy(update=change))
+    judgement = judge(RISKY, FACTS, POLICY, NOW, (APPROVAL.model_copy(update=change), SECOND))
     assert judgement.needs_approval
     assert not judgement.allowed
     assert says in judgement.approval_void
@@ -351,7 +352,7 @@ def test_any_other_approval_is_void_and_says_why(change: dict[str, Any], says: s
 def test_no_approval_turns_a_denial(refused: Case) -> None:
     proposal = PROPOSAL.model_copy(update=refused.proposal)
     facts = altered(FACTS, refused.facts)
-    assert judge(proposal, facts, refused.policy, NOW, APPROVAL).denied
+    assert judge(proposal, facts, refused.policy, NOW, (APPROVAL, SECOND)).denied
 
 
 # --- rules of a team's own ----------------------------------------------------------------------
@@ -488,11 +489,11 @@ FREELY = settings(max_examples=150, deadline=None)
 
 
 @FREELY
-@given(ANY_PROPOSAL, ANY_FACTS, MOMENTS, st.sampled_from([None, APPROVAL]))
+@given(ANY_PROPOSAL, ANY_FACTS, MOMENTS, st.sampled_from([(), (APPROVAL,), (APPROVAL, SECOND)]))
 def test_it_never_raises_and_missing_facts_never_allow(
-    proposal: Proposal, facts: Facts, now: datetime, approval: ApprovalFact | None
+    proposal: Proposal, facts: Facts, now: datetime, approvals: tuple[ApprovalFact, ...]
 ) -> None:
-    judgement = judge(proposal, facts, POLICY, now, approval)
+    judgement = judge(proposal, facts, POLICY, now, approvals)
     assert sum((judgement.allowed, judgement.needs_approval, judgement.denied)) == 1
     if None in (facts.alert, facts.target, facts.history, facts.stop) or not facts.evidence:
         assert judgement.denied
@@ -501,7 +502,7 @@ def test_it_never_raises_and_missing_facts_never_allow(
 @FREELY
 @given(ANY_PROPOSAL, ANY_FACTS)
 def test_another_denial_never_allows(proposal: Proposal, facts: Facts) -> None:
-    assert judge(proposal, facts, with_rule(Explodes()), NOW, APPROVAL).denied
+    assert judge(proposal, facts, with_rule(Explodes()), NOW, (APPROVAL, SECOND)).denied
 
 
 @FREELY

@@ -51,6 +51,7 @@ from tiphys.policies.model import (
     TargetFacts,
 )
 from tiphys.policies.parse import built_in
+from tiphys.policies.people import Person, PersonRole, RoleGrant
 from tiphys.policies.policy import Policy
 from tiphys.sandbox import admission, installation
 from tiphys.sandbox.kube_api import kube_app
@@ -270,6 +271,26 @@ def a_proposal(target: Target | None = None, **given: Any) -> Proposal:
     return Proposal.model_validate({**fields, **given})
 
 
+def a_person(name: str, role: str = "admin", *namespaces: str, teams: Any = ()) -> Person:
+    """Somebody with a role, everywhere unless namespaces are named."""
+    grant = RoleGrant(role=PersonRole(role), namespaces=namespaces or ("*",))
+    return Person(name=name, teams=teams, grants=(grant,))
+
+
+class Clicks(Approvals):
+    """Approvals, by anybody who is named: an admin everywhere, unless it is a `Person`."""
+
+    async def approve(
+        self, incident_id: str, *, by: str = "", person: Person | None = None, **more: Any
+    ) -> Incident:
+        return await super().approve(incident_id, person=person or a_person(by), **more)
+
+    async def deny(
+        self, incident_id: str, *, by: str = "", person: Person | None = None, **more: Any
+    ) -> Incident:
+        return await super().deny(incident_id, person=person or a_person(by), **more)
+
+
 class Bench:
     """The service's own half, a stage at a time.
 
@@ -311,9 +332,9 @@ class Bench:
         ledger.incidents = Incidents(database, self.audit)
         return ledger, runs, Cases(database, ledger.incidents, runs, CLUSTER)
 
-    def _approvals(self, role: Role) -> Approvals:
+    def _approvals(self, role: Role) -> "Clicks":
         ledger, runs, _ = self.of(role)
-        return Approvals(ledger, runs, timedelta(seconds=self.policy.approval.expiry_seconds))
+        return Clicks(ledger, runs, timedelta(seconds=self.policy.approval.expiry_seconds))
 
     def replica(self) -> "Bench":
         """Another process on the same database."""

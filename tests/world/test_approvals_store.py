@@ -33,7 +33,7 @@ async def test_an_approval_is_of_one_plan_and_is_recorded_before_anything_starts
     assert given.body == {"digest": seen, "by": "ann", "reason": "I looked"}
     assert (move.event, move.actor) == (AuditEvent.INCIDENT_MOVED, "ann")
     async with bench.database.reading() as tx:
-        fact = await bench.approvals.of(tx, incident, seen)
+        [fact] = await bench.approvals.of(tx, incident, seen, bench.clock())
     assert (fact.approved_digest, fact.plan_digest, fact.by) == (seen, seen, "ann")
     assert fact.expires_at == datetime.fromisoformat(row["expires_at"])
 
@@ -46,7 +46,8 @@ async def test_a_denial_hands_the_incident_to_whoever_denied_and_approves_nothin
     assert (moved.state, moved.acknowledged_by) == (State.ACKNOWLEDGED, "bob")
     assert AuditEvent.APPROVAL_REFUSED in await bench.events(incident)
     async with bench.database.reading() as tx:
-        assert await bench.approvals.of(tx, moved, await plan_digest(bench, incident)) is None
+        seen = await plan_digest(bench, incident)
+        assert await bench.approvals.of(tx, moved, seen, bench.clock()) == ()
 
 
 async def test_the_digest_that_the_person_saw_must_be_the_one_that_waits(bench: Any) -> None:
@@ -113,5 +114,5 @@ async def test_an_approval_is_held_against_the_plan_that_would_be_launched(bench
     incident = await bench.asked()
     await bench.approvals.approve(incident.id, by="ann", reason="")
     async with bench.database.reading() as tx:
-        fact = await bench.approvals.of(tx, incident, "f" * 64)
+        [fact] = await bench.approvals.of(tx, incident, "f" * 64, bench.clock())
     assert fact.approved_digest != fact.plan_digest == "f" * 64
