@@ -12,7 +12,7 @@ from typing import Final
 from tiphys.policies.lifecycle import State
 from tiphys.policies.people import Person, PersonRole
 from tiphys.service.answers import Answer, answer
-from tiphys.service.api import Office, engage
+from tiphys.service.api import Office
 from tiphys.service.errors import NotAllowedError, UsageError
 from tiphys.service.people import demand, may_over, namespace_of
 from tiphys.service.slack import blocks
@@ -23,6 +23,7 @@ from tiphys.service.slack.card import rest_of
 from tiphys.service.slack.escaping import shown, spoken
 from tiphys.service.slack.poster import drawn
 from tiphys.service.slack.workspace import Workspace
+from tiphys.service.stopping import Stopping
 
 COMMAND: Final = "/tiphys"
 MOST_LISTED: Final = 25
@@ -152,10 +153,12 @@ class Commands:
         if not self._attempts.stops(person):
             raise NotAllowedError(f"{person.name} has not the role operator anywhere")
         reason = rest[:2000] or "stopped from Slack"
-        name = await engage(self._office, by=person.name, reason=reason)
+        desk = self._office
+        stopping = Stopping(desk.ledger, desk.stop, desk.run_stops)
+        name = (await stopping.stop(by=person.name, reason=reason)).config_map
         return said(
             f"Stopped: nothing new starts until a human deletes ConfigMap {name}, with "
-            "`tiphys resume` and their own credentials. What runs goes on, its rollback too."
+            "`tiphys resume --stop` and their own credentials. What runs goes on, its rollback too."
         )
 
 
