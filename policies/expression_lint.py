@@ -31,6 +31,8 @@ class Usage:
     functions: list[str] = field(default_factory=list[str])
     methods: list[str] = field(default_factory=list[str])
     macro_nesting: int = 0
+    nested_loops: int = 0
+    """Loops that stand inside another."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class _Reader:
         self._depth += 1
         self._bound.append((self._tokens[at + 2].text, self._depth))
         self._usage.macro_nesting = max(self._usage.macro_nesting, len(self._bound))
+        self._usage.nested_loops += len(self._bound) > 1
         return at + 4
 
     def _is(self, at: int, text: str) -> bool:

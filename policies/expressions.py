@@ -56,8 +56,10 @@ class Scope:
 class Expression:
     """One compiled expression; made by `compile_expression` only."""
 
-    def __init__(self, source: str, where: str, program: cel.Program) -> None:
+    def __init__(self, source: str, where: str, program: cel.Program, usage: Usage) -> None:
         self.source = source
+        self.nested_loops = usage.nested_loops
+        """How many of its loops stand inside another: each costs the square of what it reads."""
         self.where = where
         """The place it was written, such as `default.yaml: rules[2].expression`."""
         self._program = program
@@ -122,7 +124,7 @@ def compile_expression(
             f"{where}: `{source}`: loops are {usage.macro_nesting} deep, at most "
             f"{MAX_MACRO_NESTING} may be"
         )
-    return Expression(source, where, program)
+    return Expression(source, where, program, usage)
 
 
 def _cause(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 
 from tiphys.policies.approval import AlwaysAsk, Autonomy, Confidence, RiskLevel
 from tiphys.policies.config_values import ConfigValues
+from tiphys.policies.custom import relieved
 from tiphys.policies.evidence import (
     AlertFiring,
     AlertNotSilenced,
@@ -95,12 +96,13 @@ def judge(
     request = Request(proposal=proposal, facts=facts, now=now)
     void = _void(approval, now)
     return Judgement(
-        verdicts=tuple(
+        verdicts=relieved(
             RuleVerdict(rule=rule.title, verdict=_ask(rule, request)) for rule in rules_of(policy)
         ),
         policy=policy.identity,
         approved_by=approval.by if approval and not void else "",
         approval_void=void,
+        at=now if now.tzinfo else None,
     )
 
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from tiphys.policies.model import Instant, Noun
+from tiphys.policies.model import Instant, Json, Noun
 
 
 class ApprovalFact(Noun):
@@ -22,6 +22,14 @@ class Allowed(Noun):
     """The rule has no objection."""
 
     verdict: Literal["allowed"] = "allowed"
+    reason: str = ""
+    """Why, where a rule of the policy's own allows it; else empty."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Leave an empty reason out: most of a judgement is that."""
+        plain: dict[str, Json] = given(self)
+        return plain if self.reason else {"verdict": self.verdict}
 
 
 class NeedsApproval(Noun):
@@ -62,6 +70,8 @@ class Judgement(Noun):
     """Who approved exactly this plan; empty when nobody did or the approval is void."""
     approval_void: str = ""
     """Why an approval that was brought along does not count; empty when it does."""
+    at: Instant | None = None
+    """The time that was judged by; None where a clock without a zone was, or nobody kept it."""
 
     @property
     def allowed(self) -> bool:

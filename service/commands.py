@@ -35,7 +35,6 @@ Reason = Annotated[str, typer.Option(help="Why; kept in the record.")]
 
 incidents_app = typer.Typer(help="Look at incidents.", no_args_is_help=True)
 audit_app = typer.Typer(help="Read, export and verify the record.", no_args_is_help=True)
-policy_app = typer.Typer(help="Check policies.", no_args_is_help=True)
 alerts_app = typer.Typer(help="Send alerts by hand.", no_args_is_help=True)
 
 
@@ -232,15 +231,6 @@ def catalogue(as_json: AsJson = False) -> None:
         grid.add_row("undo", entry["undo"])
         grid.add_row("may", "; ".join(entry["rights"]))
         console.print(grid)
-
-
-@policy_app.command("check")
-def check_policy(file: Path) -> None:
-    """Read a policy and say what is wrong with it: file, line, key, what was expected."""
-    from tiphys.service.policy_file import read_policy
-
-    policy = read_policy(file)
-    console.print(f"{file}: good; {policy.identity}")
 
 
 @alerts_app.command("send")

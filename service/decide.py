@@ -14,7 +14,15 @@ from sqlalchemy import update
 from tiphys.policies.gate import judge
 from tiphys.policies.lifecycle import Move
 from tiphys.policies.limits import LaunchRate
-from tiphys.policies.model import EvidenceFact, Facts, Plan, Proposal, StopFacts
+from tiphys.policies.model import (
+    EvidenceFact,
+    Facts,
+    Incident,
+    IncidentFacts,
+    Plan,
+    Proposal,
+    StopFacts,
+)
 from tiphys.policies.plan import MAX_ENCODED_PLAN, digest, encode
 from tiphys.policies.policy import Policy
 from tiphys.policies.rule import RuleName
@@ -145,6 +153,7 @@ class Decide:
             evidence=tuple(
                 EvidenceFact(id=e.id, source=e.source, asked_at=e.asked_at, ok=e.ok) for e in known
             ),
+            incident=_incident_facts(entry.incident),
         )
         approval = await self._approvals.of(entry.tx, entry.incident, digest(plan))
         judgement = judge(proposal, facts, policy, entry.now, approval)
@@ -264,6 +273,16 @@ class Decide:
                 deadline_at=run.deadline_at,
             )
         )
+
+
+def _incident_facts(incident: Incident) -> IncidentFacts:
+    return IncidentFacts(
+        id=incident.id,
+        severity=incident.severity,
+        subject=incident.subject,
+        attempt=incident.attempt,
+        opened_at=incident.opened_at,
+    )
 
 
 def _as_catalogued(proposal: Proposal) -> Proposal:

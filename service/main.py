@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 from pydantic import ValidationError
 
-from tiphys.service import commands, setup_commands
+from tiphys.service import commands, policy_commands, setup_commands
 from tiphys.service.conform.command import conform
 from tiphys.service.errors import TiphysError, UsageError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(commands.incidents_app, name="incidents")
 app.add_typer(commands.audit_app, name="audit")
-app.add_typer(commands.policy_app, name="policy")
+app.add_typer(policy_commands.policy_app, name="policy")
 app.add_typer(commands.alerts_app, name="alerts")
 app.command()(commands.approve)
 app.command()(commands.deny)

@@ -9,29 +9,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiphys.policies.approval import Autonomy, Confidence, Grant, Level, RiskLevel
-from tiphys.policies.custom import CustomRule, Effect, facts_of
+from tiphys.policies.custom import CustomRule, Effect
 from tiphys.policies.evidence import EvidenceFresh
 from tiphys.policies.expressions import compile_expression
 from tiphys.policies.gate import RULES, judge, rules_of
 from tiphys.policies.limits import Cooldown, LaunchRate
 from tiphys.policies.model import (
     AlertFacts,
+    AlertSeen,
     Change,
     Check,
     DecidedBy,
     EvidenceFact,
     Facts,
     HistoryFacts,
+    IncidentFacts,
     ObjectReference,
     Owner,
     Proposal,
     Risk,
+    Severity,
     Source,
     StopFacts,
     Target,
     TargetFacts,
 )
 from tiphys.policies.policy import Policy
+from tiphys.policies.request_view import REQUEST_PATHS, facts_of
 from tiphys.policies.rule import ALLOWED, Request, Rule, RuleName
 from tiphys.policies.verdict import Allowed, ApprovalFact, Denied, NeedsApproval, Verdict
 
@@ -382,10 +386,13 @@ def test_a_custom_expression_that_fails_denies(expression: str, effect: Effect) 
 
 
 def test_every_path_that_a_custom_rule_may_name_exists() -> None:
-    from tiphys.policies.custom import REQUEST_PATHS
-
     owner = Owner(api_version="v1", kind="K", name="n", uid="u")
-    facts = altered(FACTS, {"target": {"owners": (owner,)}})
+    alerts = (AlertSeen(name="A", severity=Severity.INFO, labels={"team": "web"}),)
+    facts = altered(FACTS, {"target": {"owners": (owner,)}, "alert": {"alerts": alerts}})
+    incident = IncidentFacts(
+        id="inc-1", severity=Severity.INFO, subject="pod x", attempt=1, opened_at=NOW
+    )
+    facts = facts.model_copy(update={"incident": incident})
     for path in REQUEST_PATHS:
         value: Any = facts_of(Request(PROPOSAL, facts, NOW))
         for key in path.removesuffix(".*").split("."):
