@@ -6,7 +6,7 @@ Invariant: nothing here is a free-form verb. A record that does not fit its type
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -25,7 +25,7 @@ from tiphys.policies.parts import (
 )
 
 
-def _without(plain: dict[str, Json], key: str) -> dict[str, Json]:
+def _without(plain: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name != key}
 
 
@@ -212,9 +212,9 @@ class AlertFacts(Noun):
     read_at: Instant
 
     @model_serializer(mode="wrap")
-    def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Json]:
+    def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave `alerts` out where it is None: earlier facts keep the bytes they always had."""
-        plain: dict[str, Json] = given(self)
+        plain: dict[str, Any] = given(self)
         return plain if self.alerts is not None else _without(plain, "alerts")
 
 
@@ -294,9 +294,9 @@ class Facts(Noun):
     incident: IncidentFacts | None = None
 
     @model_serializer(mode="wrap")
-    def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Json]:
+    def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave `incident` out where it is None: earlier facts keep the bytes they always had."""
-        plain: dict[str, Json] = given(self)
+        plain: dict[str, Any] = given(self)
         return plain if self.incident else _without(plain, "incident")
 
 

@@ -37,8 +37,9 @@ from tiphys.policies.rule import Rule, RuleName
 
 FORMAT: Final = "tiphys/policy/v1"
 MAX_CUSTOM: Final = 200
-MAX_NESTED_LOOPS: Final = 20
-"""Of one policy, in all its expressions: nothing else bounds what judging costs."""
+MAX_COST: Final = 5_000_000
+"""Steps that all expressions of a policy may take together, about a second: a rule with a loop
+takes some 1,000, one with a loop inside a loop some 100,000."""
 
 _WORDING: Final = {
     "Input should have timezone info": "expected a time with its zone, such as Z",
@@ -238,7 +239,7 @@ class _Reader:
     def _custom(self, whole: Json) -> tuple[CustomRule, ...]:
         given = whole.get("custom") if isinstance(whole, dict) else None
         rules: dict[str, CustomRule] = {}
-        nested = 0
+        cost = 0
         for at, value in enumerate(given[:MAX_CUSTOM] if isinstance(given, list) else []):
             path: strict_yaml.Path = ("custom", at)
             entry: CustomEntry | None = self._validate(TypeAdapter(CustomEntry), value, path)
@@ -252,10 +253,12 @@ class _Reader:
             if "expression" not in expressions:
                 continue
             rules[entry.name] = entry.rule(expressions)
-            before, nested = nested, nested + sum(e.nested_loops for e in expressions.values())
-            if before <= MAX_NESTED_LOOPS < nested:
+            before, cost = cost, cost + sum(e.cost for e in expressions.values())
+            if before <= MAX_COST < cost:
                 self._complain(
-                    path, f"at most {MAX_NESTED_LOOPS} loops of a policy may stand inside another"
+                    path,
+                    f"up to here the expressions may take {cost} steps to judge, at most "
+                    f"{MAX_COST} may be: spare loops inside loops and patterns inside loops",
                 )
         return tuple(rules.values())
 

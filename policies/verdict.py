@@ -48,6 +48,8 @@ class Denied(Noun):
 
     verdict: Literal["denied"] = "denied"
     reason: str
+    observed: bool = False
+    """Whether it is refused because Tiphys only observes there, and so tells nobody."""
 
 
 Verdict = Annotated[Allowed | NeedsApproval | Denied, Field(discriminator="verdict")]
@@ -87,6 +89,18 @@ class Judgement(Noun):
     def denied(self) -> bool:
         """Whether it may not be launched, approved or not."""
         return bool(self.denials)
+
+    @property
+    def observed(self) -> bool:
+        """Whether Tiphys only observes there: what it would do is recorded and nobody is told."""
+        return any(isinstance(v.verdict, Denied) and v.verdict.observed for v in self.verdicts)
+
+    def unobserved(self) -> "Judgement":
+        """Give what would be the judgement if Tiphys did more than observe there."""
+        kept = (
+            v for v in self.verdicts if not isinstance(v.verdict, Denied) or not v.verdict.observed
+        )
+        return self.model_copy(update={"verdicts": tuple(kept)})
 
     @property
     def denied_by(self) -> frozenset[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
@@ -239,7 +239,7 @@ def send_alerts(file: Path, url: Url = None, data_dir: DataDir = None) -> None:
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{file}: {_why(error)}") from error
+        raise BadInputError(f"{file}: {why_unreadable(error)}") from error
     bodies = [text] if _is_json(text) else [line for line in text.splitlines() if line.strip()]
     service, given = client(url, data_dir), Settings().webhook_token
     token = given.get_secret_value() if given else None
@@ -254,7 +254,8 @@ def send_alerts(file: Path, url: Url = None, data_dir: DataDir = None) -> None:
     console.print(f"{len(bodies)} posts accepted")
 
 
-def _why(error: OSError | UnicodeDecodeError) -> str:
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Say why a file cannot be read."""
     return error.strerror or str(error) if isinstance(error, OSError) else "not UTF-8 text"
 
 
@@ -331,12 +332,16 @@ def export_audit(
         for line in lines:
             sys.stdout.write(line + "\n")
         return
-    # Half an export must not look like a whole one.
+    console.print(f"{write_lines(file, lines)} records in {file}")
+
+
+def write_lines(file: Path, lines: Iterable[str]) -> int:
+    """Write an export whole or not at all: half a one must not look like a whole one."""
     partial = file.with_name(file.name + ".partial")
     with partial.open("w") as out:
         count = sum(1 for line in lines if out.write(line + "\n"))
     partial.replace(file)
-    console.print(f"{count} records in {file}")
+    return count
 
 
 @audit_app.command("verify")
@@ -348,7 +353,7 @@ def verify_audit(file: Path) -> None:
         with file.open() as lines:
             found = verify(lines)
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{file}: {_why(error)}") from error
+        raise BadInputError(f"{file}: {why_unreadable(error)}") from error
     if found.problem:
         console.print(
             f"{file}: {found.problem}; {found.records} good records before it", markup=False

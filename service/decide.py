@@ -208,7 +208,10 @@ class Decide:
 
     async def _refuse(self, entry: Entry, judged: Judged) -> None:
         why, denied = "; ".join(judged.judgement.denials), judged.judgement.denied_by
-        if judged.facts.alert is not None and denied & OVER:
+        if judged.judgement.observed and judged.proposal.decided_by.reasoner != "human":
+            # No deadline: people are paged by Alertmanager's own route, never for our observing.
+            await entry.move(Step(Move.STAND_BY, _observation(judged), "gate"))
+        elif judged.facts.alert is not None and denied & OVER:
             deadline = entry.now + self._rules.watch
             await entry.move(Step(Move.STAND_BY, why, "gate", deadline_at=deadline))
         elif denied <= STALE:
@@ -287,11 +290,7 @@ def _incident_facts(incident: Incident) -> IncidentFacts:
 
 def _as_catalogued(proposal: Proposal) -> Proposal:
     """Take the catalogue's word, not the agents', for whether a person must always be asked."""
-    try:
-        why = catalogue.find(proposal.action).always_ask
-    except catalogue.UnknownActionError as error:
-        why = str(error)
-    return proposal.model_copy(update={"always_ask": why})
+    return proposal.model_copy(update={"always_ask": catalogue.always_ask(proposal.action)})
 
 
 def _may_wait(entry: Entry, judged: Judged) -> bool:
@@ -303,6 +302,18 @@ def _may_wait(entry: Entry, judged: Judged) -> bool:
 
 def _planned(plan: Plan) -> dict[str, Any]:
     return {"digest": digest(plan), "plan": plan.model_dump(mode="json")}
+
+
+def _observation(judged: Judged) -> str:
+    """Say what would have come of it if Tiphys did more than observe there."""
+    rest = judged.judgement.unobserved()
+    if rest.denied:
+        would = f"would not have started it: {'; '.join(rest.denials)}"
+    elif rest.needs_approval:
+        would = f"would have asked: {'; '.join(rest.approvals)}"
+    else:
+        would = "would have launched it"
+    return f"Observed only, {would}. {_suggestion(judged.proposal)}"
 
 
 def _suggestion(proposal: Proposal) -> str:

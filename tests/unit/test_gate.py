@@ -319,6 +319,38 @@ def test_the_first_grant_that_fits_counts(action: str, namespace: str, level: Le
     assert autonomy.level(action, namespace) is level
 
 
+def test_a_grant_may_ask_for_labels_of_the_target() -> None:
+    grant = Grant(("restart-pod",), ("shop",), Level.AUTO, labels={"tier": "web", "env": "test"})
+    autonomy = Autonomy(grants=(grant,))
+    assert autonomy.level("restart-pod", "shop", {"tier": "web", "env": "test"}) is Level.AUTO
+    for labels in ({}, {"tier": "web"}, {"tier": "web", "env": "live"}):
+        assert autonomy.level("restart-pod", "shop", labels) is Level.SUGGEST
+    labelled = Grant(("*",), ("*",), Level.AUTO, labels={"app": "cart"})
+    policy = replace(POLICY, settings={R.AUTONOMY: Autonomy(grants=(labelled,))})
+    assert judge(PROPOSAL, FACTS, policy, NOW).allowed
+    other = altered(FACTS, {"target": {"labels": {"app": "else"}}})
+    assert judge(PROPOSAL, other, policy, NOW).denied_by == {R.AUTONOMY}
+    unread = judge(PROPOSAL, altered(FACTS, {"target": None}), policy, NOW)
+    assert R.AUTONOMY in unread.denied_by, "labels that nobody could read are not taken for any"
+
+
+def test_levels_rise_from_observing_to_acting_alone() -> None:
+    assert list(Level) == [Level.OBSERVE, Level.SUGGEST, Level.APPROVE, Level.AUTO]
+    assert Autonomy().default is Level.SUGGEST
+
+
+@pytest.mark.parametrize("rule", [Autonomy(default=Level.OBSERVE), RiskLevel(low=Level.OBSERVE)])
+def test_where_it_only_observes_nothing_may_start_approved_or_not(rule: Rule) -> None:
+    policy = replace(POLICY, settings={**POLICY.settings, rule.name: rule})
+    judgement = judge(PROPOSAL, FACTS, policy, NOW, APPROVAL)
+    assert judgement.denied_by == {rule.name}
+    assert judgement.observed
+    assert judgement.unobserved().allowed
+    suggested = judge(PROPOSAL, FACTS, Policy(), NOW)
+    assert not suggested.observed
+    assert suggested.unobserved() == suggested
+
+
 # --- approval -----------------------------------------------------------------------------------
 
 RISKY = PROPOSAL.model_copy(update={"risk": Risk.HIGH})

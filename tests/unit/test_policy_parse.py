@@ -48,6 +48,7 @@ FAULTS = {
     "now.hours; did you mean now.hour?",
     "grant_without_namespaces": ":7: rules.autonomy.grants[0].namespaces: is missing",
     "key_that_is_a_list": ":4: a key must be text",
+    "loops_that_cost_too_much": ":15: custom[2]: up to here the expressions may take 6",
     "message_expression_with_unknown_function": ':8: custom[0].messageExpression: `"at " + '
     "upper(now.date)`: there is no function upper()",
     "negative_cooldown": ":6: rules.cooldown.seconds: expected a number greater than or equal to 0",
@@ -77,8 +78,6 @@ FAULTS = {
     "test_with_an_unknown_fact": ":7: tests[0].request.target.labls: there is no such key",
     "three_people": ":9: custom[0].people: expected a number less than or equal to 2, not 3",
     "too_deep": ":4: more than 20 levels deep",
-    "too_many_loops_inside_loops": ":5: custom[0]: at most 20 loops of a policy may stand inside "
-    "another",
     "two_custom_rules_of_one_name": ":8: custom[1].name: there are two rules named night",
     "two_tests_of_one_name": ":7: tests[1].name: there are two tests named one",
     "two_documents": ":4: not YAML: but found another document",
@@ -86,7 +85,8 @@ FAULTS = {
     "unknown_action": ":7: rules.autonomy.grants[0].actions[0]: there is no action restart-pot; "
     "did you mean restart-pod?",
     "unknown_effect": ":8: custom[0].effect: expected 'deny', 'ask' or 'allow', not \"permit\"",
-    "unknown_level": ":6: rules.risk.high: expected 'suggest', 'approve' or 'auto', not \"always\"",
+    "unknown_level": ":6: rules.risk.high: expected 'observe', 'suggest', 'approve' or "
+    "'auto', not \"always\"",
     "unknown_rule": ":5: rules.cooldwn: there is no such rule; did you mean cooldown?",
     "unknown_section": ":4: verificaton: there is no such key",
     "unknown_setting": ":6: rules.cooldown.minutes: there is no such key",
