@@ -9,6 +9,7 @@ for somebody by name.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, ClassVar, Final
 
 from pydantic import Field, field_validator
@@ -61,8 +62,8 @@ class CustomRule(Rule):
     by: tuple[str, ...] = ()
     """Names or teams of whom one must be among them, where it asks."""
 
-    @property
-    def title(self) -> str:
+    @cached_property
+    def title(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         """`custom/` and the name the policy gave."""
         return f"{self.name}/{self.called}"
 

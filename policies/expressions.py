@@ -54,9 +54,10 @@ class Scope:
 
     def make_ready(self, names: Collection[str]) -> None:
         """Hand over these facts; raises `ExpressionFailedError` where CEL would silently round."""
-        for name in self._waiting.keys() & names:
-            self.context.add_variable(name, _plain(self._waiting[name], name))
-            del self._waiting[name]
+        for name in names:
+            if name in self._waiting:
+                self.context.add_variable(name, _plain(self._waiting[name], name))
+                del self._waiting[name]
 
 
 class Expression:

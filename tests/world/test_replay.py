@@ -63,6 +63,8 @@ async def test_judged_again_by_the_same_policy_nothing_differs(bench: Any, targe
     for line in lines:
         decision = RecordedDecision.model_validate_json(line)
         assert decision.judgement.at is not None
+        assert decision.facts.incident
+        assert decision.facts.incident.id == decision.incident
         assert decision.judged_by(bench.policy) == decision.judgement, "whole, approval and all"
 
 
