@@ -84,4 +84,5 @@ async def propose_undo(
 
 def no_alert(now: datetime) -> AlertFacts:
     """Give what there is to know of the alerts of an incident that has none."""
-    return AlertFacts(firing=False, silenced=False, inhibited=False, names=(), read_at=now)
+    nothing = {"firing": False, "silenced": False, "inhibited": False}
+    return AlertFacts(**nothing, names=(), alerts=(), read_at=now)

@@ -1,9 +1,11 @@
 """How far it may go alone: autonomy by action and namespace, risk and confidence."""
 
 from collections.abc import Mapping
+from dataclasses import field
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, ClassVar
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -13,11 +15,14 @@ from tiphys.policies.rule import ALLOWED, SETTINGS, Request, Rule, RuleName
 from tiphys.policies.verdict import Denied, NeedsApproval, Verdict
 
 Share = Annotated[float, Field(ge=0, le=1)]
+_NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Level(StrEnum):
-    """How much is left to Tiphys."""
+    """How much is left to Tiphys, from the least on."""
 
+    OBSERVE = "observe"
+    """It is recorded; nobody is told, and it cannot be launched."""
     SUGGEST = "suggest"
     """It is shown and cannot be launched."""
     APPROVE = "approve"
@@ -35,10 +40,15 @@ class Grant:
     namespaces: tuple[str, ...]
     """Names, `*` standing for anything; `-` for targets outside any namespace, such as nodes."""
     level: Level
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Labels that the target itself must bear, all of them; whoever may label it may thus choose
+    this grant."""
 
-    def covers(self, action: str, namespace: str) -> bool:
-        """Tell whether it speaks of this action there."""
+    def covers(self, action: str, namespace: str, labels: Mapping[str, str] = _NO_LABELS) -> bool:
+        """Tell whether it speaks of this action there, on a target that bears these labels."""
         if action not in self.actions and "*" not in self.actions:
+            return False
+        if any(labels.get(key) != value for key, value in self.labels.items()):
             return False
         if not namespace:
             return "-" in self.namespaces
@@ -59,13 +69,16 @@ class Autonomy(Rule):
     def judge(self, request: Request) -> Verdict:
         """Deny, ask or allow as granted."""
         action, namespace = request.proposal.action, request.proposal.target.namespace
+        asked = any(grant.labels for grant in self.grants)
+        labels = request.target.labels if asked else _NO_LABELS
         return _verdict(
-            self.level(action, namespace), f"{action} in {namespace or 'the whole cluster'}"
+            self.level(action, namespace, labels),
+            f"{action} in {namespace or 'the whole cluster'}",
         )
 
-    def level(self, action: str, namespace: str) -> Level:
+    def level(self, action: str, namespace: str, labels: Mapping[str, str] = _NO_LABELS) -> Level:
         """Give the level that counts."""
-        fitting = (grant.level for grant in self.grants if grant.covers(action, namespace))
+        fitting = (grant.level for grant in self.grants if grant.covers(action, namespace, labels))
         return next(fitting, self.default)
 
 
@@ -143,4 +156,6 @@ def _verdict(level: Level, what: str) -> Verdict:
         return ALLOWED
     if level is Level.APPROVE:
         return NeedsApproval(reason=f"{what} needs approval")
-    return Denied(reason=f"suggest only: {what} may be shown, not launched")
+    if level is Level.SUGGEST:
+        return Denied(reason=f"suggest only: {what} may be shown, not launched")
+    return Denied(reason=f"observe only: {what} is recorded, not launched", observed=True)

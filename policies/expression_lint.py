@@ -22,6 +22,12 @@ _TOKEN = re.compile(
 _RESERVED: Final = frozenset({"true", "false", "null", "in"})
 
 
+_LIST: Final = 100
+"""Entries that a list among the facts is taken to have."""
+_PATTERN: Final = 100
+"""Steps that it takes to compile and try a pattern."""
+
+
 @dataclass
 class Usage:
     """What an expression names."""
@@ -31,6 +37,8 @@ class Usage:
     functions: list[str] = field(default_factory=list[str])
     methods: list[str] = field(default_factory=list[str])
     macro_nesting: int = 0
+    cost: int = 0
+    """Steps that it may take at most, where no list among the facts has more than 100 entries."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,16 @@ class _Reader:
         self._usage = Usage()
         self._depth = 0
         self._bound: list[tuple[str, int]] = []
+        # A list may be written out, or put together of several.
+        texts = [token.text for token in tokens]
+        self._longest = _LIST * (1 + texts.count("+")) + texts.count(",")
 
     def read(self) -> Usage:
         at = 0
         while at < len(self._tokens):
             token = self._tokens[at]
+            steps = _PATTERN if token.text == "matches" else 1
+            self._usage.cost += steps * self._longest ** len(self._bound)
             if token.kind == "name":
                 at = self._name(at)
                 continue

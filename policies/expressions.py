@@ -46,21 +46,31 @@ class ExpressionFailedError(Exception):
 
 
 class Scope:
-    """Facts made ready for many expressions; half the cost of handing the facts to each."""
+    """Facts for many expressions; each is made ready when the first one names it, and kept."""
 
     def __init__(self, facts: Mapping[str, Json]) -> None:
-        """Raises `ExpressionFailedError` for a number that CEL would silently round."""
-        self.context = cel.Context({name: _plain(value, name) for name, value in facts.items()})
+        self.context = cel.Context({})
+        self._waiting = dict(facts)
+
+    def make_ready(self, names: Collection[str]) -> None:
+        """Hand over these facts; raises `ExpressionFailedError` where CEL would silently round."""
+        for name in names:
+            if name in self._waiting:
+                self.context.add_variable(name, _plain(self._waiting[name], name))
+                del self._waiting[name]
 
 
 class Expression:
     """One compiled expression; made by `compile_expression` only."""
 
-    def __init__(self, source: str, where: str, program: cel.Program) -> None:
+    def __init__(self, source: str, where: str, program: cel.Program, usage: Usage) -> None:
         self.source = source
+        self.cost = usage.cost
+        """Steps that it may take at most; a step is some 0.2 µs."""
         self.where = where
         """The place it was written, such as `default.yaml: rules[2].expression`."""
         self._program = program
+        self._names = frozenset(path[0] for path in usage.paths)
 
     def __repr__(self) -> str:
         return f"Expression({self.source!r})"
@@ -68,6 +78,7 @@ class Expression:
     def evaluate(self, facts: Mapping[str, Json] | Scope) -> Json:
         """Give the value; raises `ExpressionFailedError` for whatever goes wrong."""
         scope = facts if isinstance(facts, Scope) else Scope(facts)
+        scope.make_ready(self._names)
         try:
             value = self._program.execute(scope.context)
         except Exception as error:
@@ -122,7 +133,7 @@ def compile_expression(
             f"{where}: `{source}`: loops are {usage.macro_nesting} deep, at most "
             f"{MAX_MACRO_NESTING} may be"
         )
-    return Expression(source, where, program)
+    return Expression(source, where, program, usage)
 
 
 def _cause(error: Exception) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 
 from tiphys.policies.approval import AlwaysAsk, Autonomy, Confidence, RiskLevel
 from tiphys.policies.config_values import ConfigValues
+from tiphys.policies.custom import relieved
 from tiphys.policies.evidence import (
     AlertFiring,
     AlertNotSilenced,
@@ -105,7 +106,7 @@ def judge(
     denial.
     """
     request = Request(proposal=proposal, facts=facts, now=now)
-    verdicts = tuple(
+    verdicts = relieved(
         RuleVerdict(rule=rule.title, verdict=_ask(rule, request)) for rule in rules_of(policy)
     )
     needs = [v.verdict for v in verdicts if isinstance(v.verdict, NeedsApproval)]
@@ -118,6 +119,7 @@ def judge(
         approved_by="" if lack else approvers(valid),
         approval_lacks=lack if valid else "",
         approval_void=next(filter(None, void), "") if lack or not valid else "",
+        at=now if now.tzinfo else None,
     )
 
 

@@ -6,7 +6,7 @@ Invariant: nothing here is a free-form verb. A record that does not fit its type
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -23,6 +23,11 @@ from tiphys.policies.parts import (
     Target,
     Undoing,
 )
+
+
+def _without(plain: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in plain.items() if name != key}
+
 
 # --- what came in -------------------------------------------------------------------------------
 
@@ -135,7 +140,7 @@ class Change(Noun):
     def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Json]:
         """Leave `of` out where it is the target: plans keep the bytes that they always had."""
         plain: dict[str, Json] = given(self)
-        return plain if self.of else {k: v for k, v in plain.items() if k != "of"}
+        return plain if self.of else _without(plain, "of")
 
 
 class Proposal(Noun):
@@ -187,6 +192,14 @@ Decision = Annotated[Proposal | NoAction | Escalate, Field(discriminator="answer
 # --- what the gate knows ------------------------------------------------------------------------
 
 
+class AlertSeen(Noun):
+    """One alert that is there now."""
+
+    name: str
+    severity: Severity
+    labels: dict[str, str]
+
+
 class AlertFacts(Noun):
     """The incident's alerts as their source knows them now."""
 
@@ -194,7 +207,15 @@ class AlertFacts(Noun):
     silenced: bool
     inhibited: bool
     names: tuple[str, ...]
+    alerts: tuple[AlertSeen, ...] | None = None
+    """Each of them; None: nobody looked, or they are too many to be told one by one."""
     read_at: Instant
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `alerts` out where it is None: earlier facts keep the bytes they always had."""
+        plain: dict[str, Any] = given(self)
+        return plain if self.alerts is not None else _without(plain, "alerts")
 
 
 class TargetFacts(Noun):
@@ -268,6 +289,16 @@ class EvidenceFact(Noun):
     ok: bool
 
 
+class IncidentFacts(Noun):
+    """What the gate needs to know of the incident."""
+
+    id: str
+    severity: Severity
+    subject: str
+    attempt: int
+    opened_at: Instant
+
+
 class Facts(Noun):
     """Everything the gate judges by. None means that it could not be read: no action."""
 
@@ -276,6 +307,13 @@ class Facts(Noun):
     history: HistoryFacts | None
     stop: StopFacts | None
     evidence: tuple[EvidenceFact, ...]
+    incident: IncidentFacts | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `incident` out where it is None: earlier facts keep the bytes they always had."""
+        plain: dict[str, Any] = given(self)
+        return plain if self.incident else _without(plain, "incident")
 
 
 # --- what was decided ---------------------------------------------------------------------------
@@ -303,7 +341,7 @@ class Plan(Noun):
     def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Json]:
         """Leave `undoes` out where it is none: other plans keep the bytes that they always had."""
         plain: dict[str, Json] = given(self)
-        return plain if self.undoes else {k: v for k, v in plain.items() if k != "undoes"}
+        return plain if self.undoes else _without(plain, "undoes")
 
 
 class Outcome(StrEnum):

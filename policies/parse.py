@@ -1,33 +1,48 @@
 """From a policy file to a `Policy`, or to every sentence that says what is wrong with it.
 
-Invariant: a policy is read whole or not at all; what is not understood is refused, never skipped.
+Invariants: a policy is read whole or not at all; what is not understood is refused, never skipped;
+a policy whose own tests fail is not used.
 """
 
 import difflib
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from tiphys.policies import strict_yaml
 from tiphys.policies.approval import Autonomy
-from tiphys.policies.custom import REQUEST_PATHS, CustomRule, Effect
-from tiphys.policies.expressions import ExpressionInvalidError, compile_expression
+from tiphys.policies.custom import CustomEntry, CustomRule
+from tiphys.policies.expressions import Expression, ExpressionInvalidError
 from tiphys.policies.gate import RULES
 from tiphys.policies.model import Json, Noun
 from tiphys.policies.ownership import RolloutInProgress
 from tiphys.policies.policy import ApprovalLimits, Attempts, Deadlines, Policy, Verification
+from tiphys.policies.policy_cases import (
+    MAX_CASES,
+    MAX_REQUEST,
+    CaseEntry,
+    CaseResult,
+    PolicyCase,
+    case_of,
+    unknown_rules,
+)
 from tiphys.policies.rule import Rule, RuleName
 
 FORMAT: Final = "tiphys/policy/v1"
 MAX_CUSTOM: Final = 200
+MAX_COST: Final = 5_000_000
+"""Steps that all expressions of a policy may take together, about a second: a rule with a loop
+takes some 1,000, one with a loop inside a loop some 100,000."""
 
 _WORDING: Final = {
+    "Input should have timezone info": "expected a time with its zone, such as Z",
     "Input should be a valid integer": "expected a whole number",
     "Input should be a valid number": "expected a number",
     "Input should be a valid string": "expected text",
@@ -54,27 +69,55 @@ def _number_as_text(version: object) -> object:
     return str(version) if type(version) is int else version
 
 
-class _Custom(Noun):
-    name: _Name
-    expression: str
-    message: Annotated[str, Field(min_length=1, max_length=500)]
-    effect: Effect = Effect.DENY
-
-
 class _File(Noun):
     format: Literal["tiphys/policy/v1"]
     name: _Name
     version: Annotated[str, BeforeValidator(_number_as_text), Field(min_length=1, max_length=64)]
     rules: dict[str, Json] = {}
     custom: Annotated[tuple[Json, ...], Field(max_length=MAX_CUSTOM)] = ()
+    tests: Annotated[tuple[Json, ...], Field(max_length=MAX_CASES)] = ()
     verification: Verification = Verification()
     approval: ApprovalLimits = ApprovalLimits()
     deadlines: Deadlines = Deadlines()
     attempts: Attempts = Attempts()
 
 
+@dataclass(frozen=True)
+class PolicyFile:
+    """What a file says: a policy, and the tests that it must pass before it is used."""
+
+    name: str
+    """The file's, for messages."""
+    policy: Policy
+    cases: tuple[PolicyCase, ...]
+    lines: tuple[int, ...]
+    """Where each case stands."""
+
+    def results(self) -> list[CaseResult]:
+        """Run every case."""
+        return [case.run(self.policy) for case in self.cases]
+
+    def tested(self) -> Policy:
+        """Give the policy; raises `PolicyUnreadableError` where a test of its own fails."""
+        problems = [
+            f"{self.name}:{line}: tests[{at}]: the test {result.name} fails: {fault}"
+            for at, (line, result) in enumerate(zip(self.lines, self.results(), strict=True))
+            for fault in result.faults
+        ]
+        if problems:
+            raise PolicyUnreadableError(problems)
+        return self.policy
+
+
 def load(path: Path | Traversable, *, actions: Collection[str] | None = None) -> Policy:
-    """Read a policy file, the one thing in here that touches a disk; see `parse`."""
+    """Read a policy file and run its tests; see `parse`."""
+    return load_untested(path, actions=actions).tested()
+
+
+def load_untested(
+    path: Path | Traversable, *, actions: Collection[str] | None = None
+) -> PolicyFile:
+    """Read a policy file, the one thing in here that touches a disk; see `read`."""
     name = path.name
     try:
         with path.open("rb") as file:
@@ -89,7 +132,7 @@ def load(path: Path | Traversable, *, actions: Collection[str] | None = None) ->
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise PolicyUnreadableError([f"{name}:{line}: is not UTF-8 text"]) from error
-    return parse(text, name, actions=actions)
+    return read(text, name, actions=actions)
 
 
 def built_in_text(which: Literal["default", "demo"]) -> str:
@@ -103,6 +146,11 @@ def built_in(which: Literal["default", "demo"] = "default") -> Policy:
 
 
 def parse(text: str, name: str, *, actions: Collection[str] | None = None) -> Policy:
+    """Read a policy and run its tests; raises `PolicyUnreadableError`; see `read`."""
+    return read(text, name, actions=actions).tested()
+
+
+def read(text: str, name: str, *, actions: Collection[str] | None = None) -> PolicyFile:
     """Read a policy; raises `PolicyUnreadableError` with every problem that was found.
 
     `name` is the file's name for messages. `actions`, the catalogue's names: when given, a policy
@@ -126,14 +174,14 @@ class _Reader:
         self._actions = actions
         self._problems: list[tuple[int, str]] = []
 
-    def read(self, sha256: str) -> Policy:
+    def read(self, sha256: str) -> PolicyFile:
         """Give the policy, or raise all problems in the order of their lines."""
         file: _File | None = self._validate(TypeAdapter(_File), self._document.value, ())
         settings = self._settings(self._document.value)
         custom = self._custom(self._document.value)
         if self._problems or file is None:
-            raise PolicyUnreadableError(text for _, text in sorted(self._problems))
-        return Policy(
+            self._refuse()
+        policy = Policy(
             name=file.name,
             version=str(file.version),
             sha256=sha256,
@@ -144,6 +192,14 @@ class _Reader:
             deadlines=file.deadlines,
             attempts=file.attempts,
         )
+        cases = tuple(self._cases(file.tests, policy))
+        if self._problems:
+            self._refuse()
+        lines = tuple(self._document.line(("tests", at)) for at in range(len(cases)))
+        return PolicyFile(self._name, policy, cases, lines)
+
+    def _refuse(self) -> NoReturn:
+        raise PolicyUnreadableError(text for _, text in sorted(self._problems))
 
     def _settings(self, whole: Json) -> dict[RuleName, Rule]:
         given = whole.get("rules") if isinstance(whole, dict) else None
@@ -183,30 +239,81 @@ class _Reader:
     def _custom(self, whole: Json) -> tuple[CustomRule, ...]:
         given = whole.get("custom") if isinstance(whole, dict) else None
         rules: dict[str, CustomRule] = {}
+        cost = 0
         for at, value in enumerate(given[:MAX_CUSTOM] if isinstance(given, list) else []):
             path: strict_yaml.Path = ("custom", at)
-            entry: _Custom | None = self._validate(TypeAdapter(_Custom), value, path)
+            entry: CustomEntry | None = self._validate(TypeAdapter(CustomEntry), value, path)
             if entry is None:
                 continue
             if entry.name in rules:
                 self._complain((*path, "name"), f"there are two rules named {entry.name}")
-            where = f"custom/{entry.name}"
-            try:
-                expression = compile_expression(entry.expression, where=where, known=REQUEST_PATHS)
-            except ExpressionInvalidError as error:
-                self._complain((*path, "expression"), str(error).removeprefix(f"{where}: "))
+            if misplaced := entry.misplaced():
+                self._complain((*path, misplaced), f"only a rule that asks has {misplaced}")
+            expressions = self._compiled(entry, path)
+            if "expression" not in expressions:
                 continue
-            rules[entry.name] = CustomRule(entry.name, expression, entry.message, entry.effect)
+            rules[entry.name] = entry.rule(expressions)
+            before, cost = cost, cost + sum(e.cost for e in expressions.values())
+            if before <= MAX_COST < cost:
+                self._complain(
+                    path,
+                    f"up to here the expressions may take {cost} steps to judge, at most "
+                    f"{MAX_COST} may be: spare loops inside loops and patterns inside loops",
+                )
         return tuple(rules.values())
+
+    def _compiled(self, entry: CustomEntry, path: strict_yaml.Path) -> dict[str, Expression]:
+        found: dict[str, Expression] = {}
+        for key in entry.sources():
+            try:
+                found[key] = entry.compiled(key)
+            except ExpressionInvalidError as error:
+                where = f"{entry.place(key)}: "
+                self._complain((*path, key), str(error).removeprefix(where))
+        return found
+
+    def _cases(self, given: tuple[Json, ...], policy: Policy) -> Iterator[PolicyCase]:
+        names: set[str] = set()
+        for at, value in enumerate(given):
+            path: strict_yaml.Path = ("tests", at)
+            size = len(json.dumps(value))
+            if size > MAX_REQUEST:
+                self._complain(path, f"a test of {size} bytes, at most {MAX_REQUEST} may be")
+                continue
+            entry: CaseEntry | None = self._validate(TypeAdapter(CaseEntry), value, path)
+            if entry is None:
+                continue
+            if entry.name in names:
+                self._complain((*path, "name"), f"there are two tests named {entry.name}")
+            names.add(entry.name)
+            self._check_case(entry, path, policy)
+            try:
+                yield case_of(entry, policy)
+            except ValidationError as error:
+                part = "history" if error.title == "HistoryFacts" else "target"
+                self._complain_of(error, (*path, "request", part))
+
+    def _check_case(self, entry: CaseEntry, path: strict_yaml.Path, policy: Policy) -> None:
+        if entry.expect is None and not entry.rules:
+            self._complain(path, "the test expects nothing: say expect, or rules")
+        for rule, meant in unknown_rules(entry, policy).items():
+            self._complain((*path, "rules", rule), f"there is no such rule{meant}")
+        action = entry.request.action.name
+        if self._actions is not None and action not in self._actions:
+            place = (*path, "request", "action", "name")
+            self._complain(place, f"there is no action {action}{_meant(action, self._actions)}")
 
     def _validate(self, adapter: TypeAdapter[Any], value: Json, path: strict_yaml.Path) -> Any:
         """Give the typed value, or None after complaining; strict: "5" is no number."""
         try:
             return adapter.validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
-            for problem in error.errors(include_url=False):
-                self._complain((*path, *problem["loc"]), _sentence(dict(problem)))
+            self._complain_of(error, path)
             return None
+
+    def _complain_of(self, error: ValidationError, path: strict_yaml.Path) -> None:
+        for problem in error.errors(include_url=False):
+            self._complain((*path, *problem["loc"]), _sentence(dict(problem)))
 
     def _complain(self, path: strict_yaml.Path, problem: str) -> None:
         line = self._document.line(path)

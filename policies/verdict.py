@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from tiphys.policies.model import Instant, Noun
+from tiphys.policies.model import Instant, Json, Noun
 
 
 class ApprovalFact(Noun):
@@ -28,6 +28,14 @@ class Allowed(Noun):
     """The rule has no objection."""
 
     verdict: Literal["allowed"] = "allowed"
+    reason: str = ""
+    """Why, where a rule of the policy's own allows it; else empty."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, given: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Leave an empty reason out: most of a judgement is that."""
+        plain: dict[str, Json] = given(self)
+        return plain if self.reason else {"verdict": self.verdict}
 
 
 class NeedsApproval(Noun):
@@ -46,6 +54,8 @@ class Denied(Noun):
 
     verdict: Literal["denied"] = "denied"
     reason: str
+    observed: bool = False
+    """Whether it is refused because Tiphys only observes there, and so tells nobody."""
 
 
 Verdict = Annotated[Allowed | NeedsApproval | Denied, Field(discriminator="verdict")]
@@ -70,6 +80,8 @@ class Judgement(Noun):
     """What the approvals that count lack, such as `1 of 2: alice; one more is needed`."""
     approval_void: str = ""
     """Why an approval that was brought along does not count, where the others are not enough."""
+    at: Instant | None = None
+    """The time that was judged by; None where a clock without a zone was, or nobody kept it."""
 
     @property
     def allowed(self) -> bool:
@@ -90,6 +102,18 @@ class Judgement(Noun):
     def denied(self) -> bool:
         """Whether it may not be launched, approved or not."""
         return bool(self.denials)
+
+    @property
+    def observed(self) -> bool:
+        """Whether Tiphys only observes there: what it would do is recorded and nobody is told."""
+        return any(isinstance(v.verdict, Denied) and v.verdict.observed for v in self.verdicts)
+
+    def unobserved(self) -> "Judgement":
+        """Give what would be the judgement if Tiphys did more than observe there."""
+        kept = (
+            v for v in self.verdicts if not isinstance(v.verdict, Denied) or not v.verdict.observed
+        )
+        return self.model_copy(update={"verdicts": tuple(kept)})
 
     @property
     def denied_by(self) -> frozenset[str]:

@@ -16,9 +16,11 @@ import msgspec
 
 from tiphys.agents.ports import UnansweredError
 from tiphys.policies.correlation import alert_id, fingerprint
-from tiphys.policies.model import Alert, AlertFacts, AlertStatus
+from tiphys.policies.model import Alert, AlertFacts, AlertSeen, AlertStatus
 
 TIMEOUT_SECONDS = 5.0
+MAX_TOLD = 100
+"""Alerts of one incident that the gate is told of one by one."""
 _RECEIVER = "reconciliation"
 
 
@@ -144,6 +146,7 @@ class Alertmanagers:
             silenced=quiet and Presence.SILENCED in states,
             inhibited=quiet and Presence.INHIBITED in states,
             names=tuple(sorted({listed.alert.name for listed in present})),
+            alerts=_seen(present),
             read_at=self._clock(),
         )
 
@@ -201,6 +204,14 @@ class Alertmanagers:
         except (httpx2.HTTPError, TimeoutError, OSError) as error:
             return f"{_shown(url)} does not answer: {type(error).__name__} {error}".strip()
         return "" if answer.is_success else f"{_shown(url)} answered {answer.status_code}"
+
+
+def _seen(present: Sequence[Listed]) -> tuple[AlertSeen, ...] | None:
+    """Tell each alert, in an order of its own; None where they are too many for the facts."""
+    if len(present) > MAX_TOLD:
+        return None
+    ordered = sorted((listed.alert for listed in present), key=lambda a: (a.name, a.fingerprint))
+    return tuple(AlertSeen(name=a.name, severity=a.severity, labels=a.labels) for a in ordered)
 
 
 def _presence(status: _Status) -> Presence:

@@ -256,6 +256,18 @@ async def export_audit(desk: Desk, caller: Viewer) -> StreamingResponse:
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
+@router.get("/decisions/export")
+async def export_decisions(desk: Desk) -> StreamingResponse:
+    """Stream every decision that was judged as JSON Lines, for `tiphys policy diff`."""
+    await desk.ledger.database.ping()  # once the stream has begun, its status is said
+
+    async def lines() -> AsyncGenerator[str]:
+        async for line in desk.views.decisions():
+            yield line + "\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
 @router.get("/dead-letters")
 async def list_dead_letters(
     desk: Desk, caller: Viewer, limit: Annotated[int, Query(ge=1, le=10_000)] = 200

@@ -30,7 +30,6 @@ Reason = Annotated[str, typer.Option(help="Why; kept in the record.")]
 
 incidents_app = typer.Typer(help="Look at incidents.", no_args_is_help=True)
 audit_app = typer.Typer(help="Read, export and verify the record.", no_args_is_help=True)
-policy_app = typer.Typer(help="Check policies.", no_args_is_help=True)
 alerts_app = typer.Typer(help="Send alerts by hand.", no_args_is_help=True)
 
 
@@ -196,22 +195,13 @@ def catalogue(as_json: AsJson = False) -> None:
         console.print(grid)
 
 
-@policy_app.command("check")
-def check_policy(file: Path) -> None:
-    """Read a policy and say what is wrong with it: file, line, key, what was expected."""
-    from tiphys.service.policy_file import read_policy
-
-    policy = read_policy(file)
-    console.print(f"{file}: good; {policy.identity}")
-
-
 @alerts_app.command("send")
 def send_alerts(file: Path, url: Url = None, data_dir: DataDir = None) -> None:
     """Post webhook bodies, one JSON object a line (or one whole file), as Alertmanager would."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{file}: {_why(error)}") from error
+        raise BadInputError(f"{file}: {why_unreadable(error)}") from error
     bodies = [text] if _is_json(text) else [line for line in text.splitlines() if line.strip()]
     service, given = client(url, data_dir), Settings().webhook_token
     token = given.get_secret_value() if given else None
@@ -226,7 +216,8 @@ def send_alerts(file: Path, url: Url = None, data_dir: DataDir = None) -> None:
     console.print(f"{len(bodies)} posts accepted")
 
 
-def _why(error: OSError | UnicodeDecodeError) -> str:
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Say why a file cannot be read."""
     return error.strerror or str(error) if isinstance(error, OSError) else "not UTF-8 text"
 
 
@@ -303,12 +294,16 @@ def export_audit(
         for line in lines:
             sys.stdout.write(line + "\n")
         return
-    # Half an export must not look like a whole one.
+    console.print(f"{write_lines(file, lines)} records in {file}")
+
+
+def write_lines(file: Path, lines: Iterable[str]) -> int:
+    """Write an export whole or not at all: half a one must not look like a whole one."""
     partial = file.with_name(file.name + ".partial")
     with partial.open("w") as out:
         count = sum(1 for line in lines if out.write(line + "\n"))
     partial.replace(file)
-    console.print(f"{count} records in {file}")
+    return count
 
 
 @audit_app.command("verify")
@@ -320,7 +315,7 @@ def verify_audit(file: Path) -> None:
         with file.open() as lines:
             found = verify(lines)
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{file}: {_why(error)}") from error
+        raise BadInputError(f"{file}: {why_unreadable(error)}") from error
     if found.problem:
         console.print(
             f"{file}: {found.problem}; {found.records} good records before it", markup=False

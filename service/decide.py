@@ -14,7 +14,16 @@ from sqlalchemy import update
 from tiphys.policies.gate import approvers, judge
 from tiphys.policies.lifecycle import Move
 from tiphys.policies.limits import LaunchRate
-from tiphys.policies.model import EvidenceFact, Facts, Instant, Plan, Proposal, StopFacts
+from tiphys.policies.model import (
+    EvidenceFact,
+    Facts,
+    Incident,
+    IncidentFacts,
+    Instant,
+    Plan,
+    Proposal,
+    StopFacts,
+)
 from tiphys.policies.plan import MAX_ENCODED_PLAN, digest, encode
 from tiphys.policies.policy import Policy
 from tiphys.policies.rule import RuleName
@@ -151,6 +160,7 @@ class Decide:
             evidence=tuple(
                 EvidenceFact(id=e.id, source=e.source, asked_at=e.asked_at, ok=e.ok) for e in known
             ),
+            incident=_incident_facts(entry.incident),
         )
         approvals = await self._approvals.of(entry.tx, entry.incident, digest(plan), entry.now)
         judgement = judge(proposal, facts, policy, entry.now, approvals)
@@ -205,7 +215,10 @@ class Decide:
 
     async def _refuse(self, entry: Entry, judged: Judged) -> None:
         why, denied = "; ".join(judged.judgement.denials), judged.judgement.denied_by
-        if judged.facts.alert is not None and denied & OVER:
+        if judged.judgement.observed and judged.proposal.decided_by.reasoner != "human":
+            # No deadline: people are paged by Alertmanager's own route, never for our observing.
+            await entry.move(Step(Move.STAND_BY, _observation(judged), "gate"))
+        elif judged.facts.alert is not None and denied & OVER:
             deadline = entry.now + self._rules.watch
             await entry.move(Step(Move.STAND_BY, why, "gate", deadline_at=deadline))
         elif denied <= STALE:
@@ -278,13 +291,19 @@ class Decide:
         )
 
 
+def _incident_facts(incident: Incident) -> IncidentFacts:
+    return IncidentFacts(
+        id=incident.id,
+        severity=incident.severity,
+        subject=incident.subject,
+        attempt=incident.attempt,
+        opened_at=incident.opened_at,
+    )
+
+
 def _as_catalogued(proposal: Proposal) -> Proposal:
     """Take the catalogue's word, not the agents', for whether a person must always be asked."""
-    try:
-        why = catalogue.find(proposal.action).always_ask
-    except catalogue.UnknownActionError as error:
-        why = str(error)
-    return proposal.model_copy(update={"always_ask": why})
+    return proposal.model_copy(update={"always_ask": catalogue.always_ask(proposal.action)})
 
 
 def _may_wait(entry: Entry, judged: Judged) -> bool:
@@ -302,6 +321,18 @@ def _pauses_end_by(deadline: Instant | None, judged: Judged) -> bool:
 
 def _planned(plan: Plan) -> dict[str, Any]:
     return {"digest": digest(plan), "plan": plan.model_dump(mode="json")}
+
+
+def _observation(judged: Judged) -> str:
+    """Say what would have come of it if Tiphys did more than observe there."""
+    rest = judged.judgement.unobserved()
+    if rest.denied:
+        would = f"would not have started it: {'; '.join(rest.denials)}"
+    elif rest.needs_approval:
+        would = f"would have asked: {'; '.join(rest.approvals)}"
+    else:
+        would = "would have launched it"
+    return f"Observed only, {would}. {_suggestion(judged.proposal)}"
 
 
 def _suggestion(proposal: Proposal) -> str:

@@ -2,18 +2,29 @@
 
 from pathlib import Path
 
-from tiphys.policies.parse import PolicyUnreadableError, built_in, load
+from tiphys.policies.parse import PolicyFile, PolicyUnreadableError, built_in, load_untested
 from tiphys.policies.policy import Policy
 from tiphys.service.errors import BadInputError
 from tiphys.workflow_templates import catalogue
 
 
 def read_policy(path: Path | None) -> Policy:
-    """Read a policy file, or the built-in one; raises `BadInputError` naming file, line and key."""
+    """Read a policy that passes its own tests, or the built-in one.
+
+    Raises `BadInputError` naming file, line and key.
+    """
     if path is None:
         return built_in()
     try:
-        return load(path, actions=[action.name for action in catalogue.every()])
+        return read_untested(path).tested()
+    except PolicyUnreadableError as error:
+        raise BadInputError(str(error)) from error
+
+
+def read_untested(path: Path) -> PolicyFile:
+    """Read a policy whose tests are the caller's to run; raises `BadInputError`."""
+    try:
+        return load_untested(path, actions=[action.name for action in catalogue.every()])
     except PolicyUnreadableError as error:
         raise BadInputError(str(error)) from error
     except OSError as error:

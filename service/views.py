@@ -1,6 +1,7 @@
 """What people are shown of an incident: everything in the record, in the order it happened."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 from sqlalchemy import select
@@ -14,8 +15,10 @@ from tiphys.service.cases import Cases
 from tiphys.service.database import Database, Transaction
 from tiphys.service.incidents import Incidents
 from tiphys.service.records import Record
+from tiphys.service.replay import line_of
 from tiphys.service.runs import Runs, StoredRun
 from tiphys.service.tables import dead_letters, proposals
+from tiphys.workflow_templates import catalogue
 
 
 class AttemptView(Noun):
@@ -128,6 +131,15 @@ class Views:
             )
             for row in rows
         ]
+
+    async def decisions(self) -> AsyncIterator[str]:
+        """Yield every decision that was judged, the oldest first, each as one line of JSON."""
+        judged = select(proposals).where(proposals.c.judgement.is_not(None))
+        order = (proposals.c.at, proposals.c.incident_id, proposals.c.attempt)
+        async with self._database.reading() as tx:
+            async for row in await tx.stream(judged.order_by(*order)):
+                action = json.loads(row.decision).get("action", "")
+                yield line_of(row, catalogue.always_ask(action))
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """List what could not be understood, the newest first."""

@@ -66,6 +66,14 @@ def find(name: str) -> Action:
         raise UnknownActionError(f"the catalogue has no action {name!r}") from None
 
 
+def always_ask(name: str) -> str:
+    """Say why an action always needs a person; empty: it does not. What is not known does."""
+    try:
+        return find(name).always_ask
+    except UnknownActionError as error:
+        return str(error)
+
+
 def template_name(action: Action) -> str:
     """Give the name of the action's WorkflowTemplate, such as `restart-pod-v1`."""
     return f"{action.name}-v{action.version}"

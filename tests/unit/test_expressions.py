@@ -121,3 +121,12 @@ def test_a_whole_object_and_anything_below_a_star_are_known() -> None:
 def test_no_text_escapes_the_two_errors(source: str) -> None:
     with contextlib.suppress(ExpressionInvalidError, ExpressionFailedError):
         compile_expression(source, where="here", known={"a.b", "x"}).holds({"a": {"b": 1}, "x": []})
+
+
+def test_only_facts_that_an_expression_names_are_made_ready() -> None:
+    scope = Scope({"huge": 1 << 80, "list": [1, 2]})
+    assert compile_expression("list.exists(x, x == 2)", where="here").holds(scope) is True
+    assert compile_expression("list.all(list, list < 3)", where="here").holds(scope) is True
+    for _ in range(2):
+        with pytest.raises(ExpressionFailedError, match="huge does not fit 64 bits"):
+            compile_expression("huge > 1", where="here").holds(scope)

@@ -9,29 +9,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiphys.policies.approval import Autonomy, Confidence, Grant, Level, RiskLevel
-from tiphys.policies.custom import CustomRule, Effect, facts_of
+from tiphys.policies.custom import CustomRule, Effect
 from tiphys.policies.evidence import EvidenceFresh
 from tiphys.policies.expressions import compile_expression
 from tiphys.policies.gate import RULES, judge, lacking, rules_of
 from tiphys.policies.limits import Cooldown, LaunchRate
 from tiphys.policies.model import (
     AlertFacts,
+    AlertSeen,
     Change,
     Check,
     DecidedBy,
     EvidenceFact,
     Facts,
     HistoryFacts,
+    IncidentFacts,
     ObjectReference,
     Owner,
     Proposal,
     Risk,
+    Severity,
     Source,
     StopFacts,
     Target,
     TargetFacts,
 )
 from tiphys.policies.policy import Policy
+from tiphys.policies.request_view import REQUEST_PATHS, facts_of
 from tiphys.policies.rule import ALLOWED, Request, Rule, RuleName
 from tiphys.policies.verdict import Allowed, ApprovalFact, Denied, NeedsApproval, Verdict
 
@@ -315,6 +319,38 @@ def test_the_first_grant_that_fits_counts(action: str, namespace: str, level: Le
     assert autonomy.level(action, namespace) is level
 
 
+def test_a_grant_may_ask_for_labels_of_the_target() -> None:
+    grant = Grant(("restart-pod",), ("shop",), Level.AUTO, labels={"tier": "web", "env": "test"})
+    autonomy = Autonomy(grants=(grant,))
+    assert autonomy.level("restart-pod", "shop", {"tier": "web", "env": "test"}) is Level.AUTO
+    for labels in ({}, {"tier": "web"}, {"tier": "web", "env": "live"}):
+        assert autonomy.level("restart-pod", "shop", labels) is Level.SUGGEST
+    labelled = Grant(("*",), ("*",), Level.AUTO, labels={"app": "cart"})
+    policy = replace(POLICY, settings={R.AUTONOMY: Autonomy(grants=(labelled,))})
+    assert judge(PROPOSAL, FACTS, policy, NOW).allowed
+    other = altered(FACTS, {"target": {"labels": {"app": "else"}}})
+    assert judge(PROPOSAL, other, policy, NOW).denied_by == {R.AUTONOMY}
+    unread = judge(PROPOSAL, altered(FACTS, {"target": None}), policy, NOW)
+    assert R.AUTONOMY in unread.denied_by, "labels that nobody could read are not taken for any"
+
+
+def test_levels_rise_from_observing_to_acting_alone() -> None:
+    assert list(Level) == [Level.OBSERVE, Level.SUGGEST, Level.APPROVE, Level.AUTO]
+    assert Autonomy().default is Level.SUGGEST
+
+
+@pytest.mark.parametrize("rule", [Autonomy(default=Level.OBSERVE), RiskLevel(low=Level.OBSERVE)])
+def test_where_it_only_observes_nothing_may_start_approved_or_not(rule: Rule) -> None:
+    policy = replace(POLICY, settings={**POLICY.settings, rule.name: rule})
+    judgement = judge(PROPOSAL, FACTS, policy, NOW, APPROVAL)
+    assert judgement.denied_by == {rule.name}
+    assert judgement.observed
+    assert judgement.unobserved().allowed
+    suggested = judge(PROPOSAL, FACTS, Policy(), NOW)
+    assert not suggested.observed
+    assert suggested.unobserved() == suggested
+
+
 # --- approval -----------------------------------------------------------------------------------
 
 RISKY = PROPOSAL.model_copy(update={"risk": Risk.HIGH})
@@ -415,10 +451,13 @@ def test_a_custom_expression_that_fails_denies(expression: str, effect: Effect) 
 
 
 def test_every_path_that_a_custom_rule_may_name_exists() -> None:
-    from tiphys.policies.custom import REQUEST_PATHS
-
     owner = Owner(api_version="v1", kind="K", name="n", uid="u")
-    facts = altered(FACTS, {"target": {"owners": (owner,)}})
+    alerts = (AlertSeen(name="A", severity=Severity.INFO, labels={"team": "web"}),)
+    facts = altered(FACTS, {"target": {"owners": (owner,)}, "alert": {"alerts": alerts}})
+    incident = IncidentFacts(
+        id="inc-1", severity=Severity.INFO, subject="pod x", attempt=1, opened_at=NOW
+    )
+    facts = facts.model_copy(update={"incident": incident})
     for path in REQUEST_PATHS:
         value: Any = facts_of(Request(PROPOSAL, facts, NOW))
         for key in path.removesuffix(".*").split("."):

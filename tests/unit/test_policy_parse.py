@@ -26,6 +26,7 @@ HEAD = "format: tiphys/policy/v1\nname: ours\nversion: 7\n"
 FAULTS = {
     "a_list": ":1: the policy: expected keys and values, not [",
     "a_name_with_spaces": ":2: name: expected text that matches '^[a-z0-9]",
+    "allow_rule_that_names_people": ":9: custom[0].by: only a rule that asks has by",
     "aliases_that_multiply": ":4: anchors and aliases are not allowed",
     "anchor_and_alias": ":4: anchors and aliases are not allowed",
     "another_format": ":1: format: expected 'tiphys/policy/v1', not \"tiphys/policy/v2\"",
@@ -36,6 +37,7 @@ FAULTS = {
     "config_value_that_is_a_number": ":7: rules.config-values.allowed[0].values[0]: expected text, "
     "not 20",
     "confidence_above_one": ":6: rules.confidence.low: expected a number less than or equal to 1",
+    "denying_rule_with_two_people": ":8: custom[0].people: only a rule that asks has people",
     "duplicate_key": ":7: the key seconds stands here twice",
     "empty": ":1: the policy: expected keys and values, not null",
     "expiry_of_zero": ":5: approval.expiry_seconds: expected a number greater than or equal to 1",
@@ -46,26 +48,51 @@ FAULTS = {
     "now.hours; did you mean now.hour?",
     "grant_without_namespaces": ":7: rules.autonomy.grants[0].namespaces: is missing",
     "key_that_is_a_list": ":4: a key must be text",
+    "loops_that_cost_too_much": ":15: custom[2]: up to here the expressions may take 6",
+    "message_expression_with_unknown_function": ':8: custom[0].messageExpression: `"at " + '
+    "upper(now.date)`: there is no function upper()",
     "negative_cooldown": ":6: rules.cooldown.seconds: expected a number greater than or equal to 0",
     "no_version": ":1: version: is missing",
     "not_utf8": ":2: is not UTF-8 text",
     "number_as_text": ':6: rules.cooldown.seconds: expected a whole number, not "900"',
     "number_too_large": ":6: the number 1e999 is too large",
     "rule_switched_off": ":5: rules.cooldown: expected keys and values, not false",
+    "somebody_named_twice": ":9: custom[0].by: somebody stands there twice",
     "tab_for_indent": ":5: not YAML: found character",
     "tag_that_builds_an_object": ":4: the tag tag:yaml.org,2002:python/object/apply:os.system is",
+    "test_of_a_rule_that_fails": ":9: tests[0]: the test at-night fails: expected denied of "
+    "custom/night, got allowed",
+    "test_that_expects_nothing": ":5: tests[0]: the test expects nothing: say expect, or rules",
+    "test_that_fails": ":7: tests[0]: the test nothing-may-restart fails: expected denied, got "
+    "allowed, no rule objects",
+    "test_that_is_too_large": ":5: tests[0]: a test of 16576 bytes, at most 16384 may be",
+    "test_that_names_an_unknown_rule": ":6: tests[0].rules.custom/nigth: there is no such rule",
+    "test_with_a_fact_of_another_type": ":7: tests[0].request.history.open_runs_in_cluster: "
+    'expected a whole number, not "many"',
+    "test_with_a_time_without_zone": ":6: tests[0].at: expected a time with its zone, such as Z, "
+    'not "2026-03-04T12:00:00"',
+    "test_with_an_unknown_action": ":7: tests[0].request.action.name: there is no action "
+    "restart-pot; did you mean restart-pod?",
+    "test_with_an_unknown_answer": ":6: tests[0].expect: expected 'allowed', 'needs_approval' or "
+    "'denied', not \"refused\"",
+    "test_with_an_unknown_fact": ":7: tests[0].request.target.labls: there is no such key",
+    "three_people": ":9: custom[0].people: expected a number less than or equal to 2, not 3",
     "too_deep": ":4: more than 20 levels deep",
     "two_custom_rules_of_one_name": ":8: custom[1].name: there are two rules named night",
+    "two_tests_of_one_name": ":7: tests[1].name: there are two tests named one",
     "two_documents": ":4: not YAML: but found another document",
     "unclosed_bracket": ":5: not YAML: expected ',' or '}'",
     "unknown_action": ":7: rules.autonomy.grants[0].actions[0]: there is no action restart-pot; "
     "did you mean restart-pod?",
-    "unknown_effect": ":8: custom[0].effect: expected 'deny' or 'ask', not \"allow\"",
-    "unknown_level": ":6: rules.risk.high: expected 'suggest', 'approve' or 'auto', not \"always\"",
+    "unknown_effect": ":8: custom[0].effect: expected 'deny', 'ask' or 'allow', not \"permit\"",
+    "unknown_level": ":6: rules.risk.high: expected 'observe', 'suggest', 'approve' or "
+    "'auto', not \"always\"",
     "unknown_rule": ":5: rules.cooldwn: there is no such rule; did you mean cooldown?",
     "unknown_section": ":4: verificaton: there is no such key",
     "unknown_setting": ":6: rules.cooldown.minutes: there is no such key",
     "unknown_source": ":6: rules.evidence-present.one_of[0]: expected 'alertmanager', 'history'",
+    "when_with_unknown_path": ':8: custom[0].when: `alert.label.team == "web"`: there is no fact '
+    "alert.label.team; did you mean alert.labels.*?",
     "zero_rate": ":6: rules.launch-rate.limit: expected a number greater than or equal to 1",
 }
 

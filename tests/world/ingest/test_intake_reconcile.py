@@ -12,7 +12,7 @@ from tiphys.agents.ports import UnansweredError
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Alert, AlertStatus
 from tiphys.service import episodes
-from tiphys.service.alertmanager import Alertmanagers, OwnAlert
+from tiphys.service.alertmanager import MAX_TOLD, Alertmanagers, OwnAlert
 from tiphys.service.bus import Bus
 from tiphys.service.episodes import Arrival
 from tiphys.service.intake import Intake, IntakeMetrics
@@ -187,8 +187,24 @@ async def test_facts(minute: Minute) -> None:
     facts = await minute.alertmanagers.facts([broken, other])
     assert (facts.firing, facts.silenced) == (True, False)
     assert facts.names == ("Broken", "Other")
+    assert facts.alerts
+    assert [(one.name, one.labels) for one in facts.alerts] == [
+        ("Broken", broken.labels),
+        ("Other", other.labels),
+    ]
     gone = other.model_copy(update={"fingerprint": "0"})
     assert not (await minute.alertmanagers.facts([gone])).firing
+
+
+async def test_too_many_alerts_are_not_told_one_by_one(minute: Minute) -> None:
+    """A rule that reads them then denies, rather than judge by some of them."""
+    for at in range(MAX_TOLD + 1):
+        minute.first.put({**BROKEN, "pod": f"p-{at}"})
+    alerts = await minute.listed()
+    assert (await minute.alertmanagers.facts(alerts[:MAX_TOLD])).alerts is not None
+    whole = await minute.alertmanagers.facts(alerts)
+    assert whole.alerts is None
+    assert whole.names == ("Broken",)
 
 
 @pytest.mark.parametrize("trouble", ["down", "nonsense", "slow"])
