@@ -17,6 +17,7 @@ from tiphys.policies.evidence import (
     FactsFresh,
     TargetUnmoved,
 )
+from tiphys.policies.freeze import FreezeWindows
 from tiphys.policies.limits import (
     Breaker,
     ClusterConcurrency,
@@ -55,6 +56,7 @@ RULES: Final[tuple[type[Rule], ...]] = (
     EvidenceFresh,
     FactsFresh,
     TargetUnmoved,
+    FreezeWindows,
     FrozenTarget,
     OpenMark,
     OnePerTarget,

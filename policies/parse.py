@@ -18,6 +18,7 @@ from tiphys.policies import strict_yaml
 from tiphys.policies.approval import Autonomy
 from tiphys.policies.custom import REQUEST_PATHS, CustomRule, Effect
 from tiphys.policies.expressions import ExpressionInvalidError, compile_expression
+from tiphys.policies.freeze import FreezeWindows
 from tiphys.policies.gate import RULES
 from tiphys.policies.model import Json, Noun
 from tiphys.policies.ownership import RolloutInProgress
@@ -176,6 +177,8 @@ class _Reader:
             named = [
                 ((*path, "may_interrupt", at), name) for at, name in enumerate(rule.may_interrupt)
             ]
+        if isinstance(rule, FreezeWindows):
+            named = [((*path, *place), action) for place, action in rule.actions_named()]
         for place, action in named:
             if action != "*" and action not in self._actions:
                 self._complain(place, f"there is no action {action}{_meant(action, self._actions)}")

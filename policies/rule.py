@@ -38,6 +38,7 @@ class RuleName(StrEnum):
     EVIDENCE_PRESENT = "evidence-present"
     FACTS_FRESH = "facts-fresh"
     FIELD_OWNER = "field-owner"
+    FREEZE_WINDOWS = "freeze-windows"
     FROZEN_TARGET = "frozen-target"
     HANDS_OFF = "hands-off"
     LAUNCH_RATE = "launch-rate"

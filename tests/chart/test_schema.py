@@ -31,7 +31,7 @@ def ci(mode: str) -> Any:
 
 
 FREE = {
-    "monitoring.labels", "monitoring.dashboardLabels", "playbooks", "pods.nodeSelector",
+    "monitoring.labels", "monitoring.dashboardLabels", "playbooks", "calendars", "pods.nodeSelector",
 }  # fmt: skip
 """Maps with names of the user's own."""
 
@@ -119,6 +119,7 @@ BAD: dict[str, tuple[str, Any]] = {
     "megabytes in words": ("nats.persistence.size", "4 GB"),
     "an unnamed Alertmanager": ("alertmanager.urls", [""]),
     "a playbook that is no YAML file": ("playbooks", {"a.txt": ""}),
+    "a calendar that is no iCalendar file": ("calendars", {"a.txt": ""}),
 }  # fmt: skip
 
 

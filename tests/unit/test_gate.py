@@ -12,6 +12,7 @@ from tiphys.policies.approval import Autonomy, Confidence, Grant, Level, RiskLev
 from tiphys.policies.custom import CustomRule, Effect, facts_of
 from tiphys.policies.evidence import EvidenceFresh
 from tiphys.policies.expressions import compile_expression
+from tiphys.policies.freeze import Day, FreezeEffect, FreezeWindows, Weekly, Window
 from tiphys.policies.gate import RULES, judge, rules_of
 from tiphys.policies.limits import Cooldown, LaunchRate
 from tiphys.policies.model import (
@@ -132,7 +133,12 @@ def old_evidence(seconds: float) -> Facts:
     return FACTS.model_copy(update={"evidence": (fact,)})
 
 
+def policy_with(*rules: Rule) -> Policy:
+    return replace(POLICY, settings={**POLICY.settings, **{rule.name: rule for rule in rules}})
+
+
 R = RuleName
+ALL_WEEK = Window(name="w", time_zone="UTC", weekly=(Weekly(days=(*Day,)),))
 NEVER_BACK = {"always_ask": "nothing takes it back"}
 LATE = NOW - timedelta(seconds=31)
 ONLY_THIS_RULE_REFUSES = [
@@ -156,6 +162,12 @@ ONLY_THIS_RULE_REFUSES = [
     case(R.TARGET_UNMOVED, target={"changes": (CHANGE.model_copy(update={"present": 3}),)}),
     case(R.TARGET_UNMOVED, target={"target": TARGET.model_copy(update={"uid": "u2"})}),
     case(R.TARGET_UNMOVED, target={"changes": ()}, proposal={"changes": ()}),
+    case(R.FREEZE_WINDOWS, policy=policy_with(FreezeWindows(windows=(ALL_WEEK,)))),
+    case(
+        R.FREEZE_WINDOWS,
+        asks=True,
+        policy=policy_with(FreezeWindows(windows=(replace(ALL_WEEK, effect=FreezeEffect.ASK),))),
+    ),
     case(R.FROZEN_TARGET, history={"frozen": "the rollback did not hold"}),
     case(R.OPEN_MARK, target={"open_mark": "abc.act"}),
     case(R.ONE_PER_TARGET, history={"open_runs_on_target": 1}),
