@@ -20,15 +20,18 @@ from tiphys.policies.evidence import (
 from tiphys.policies.freeze import FreezeWindows
 from tiphys.policies.limits import (
     Breaker,
+    Budget,
     ClusterConcurrency,
     Cooldown,
     FrozenTarget,
     LaunchRate,
+    NamespaceConcurrency,
     OnePerTarget,
     OpenMark,
     StopSwitch,
 )
 from tiphys.policies.model import Facts, Proposal
+from tiphys.policies.oscillation import Oscillation, RepeatedIneffective
 from tiphys.policies.ownership import FieldOwner, LongJob, ReplicasOwner, RolloutInProgress
 from tiphys.policies.policy import Policy
 from tiphys.policies.protected import (
@@ -60,10 +63,14 @@ RULES: Final[tuple[type[Rule], ...]] = (
     FrozenTarget,
     OpenMark,
     OnePerTarget,
+    NamespaceConcurrency,
     ClusterConcurrency,
     LaunchRate,
+    Budget,
     Breaker,
     Cooldown,
+    Oscillation,
+    RepeatedIneffective,
     FieldOwner,
     ReplicasOwner,
     RolloutInProgress,

@@ -1,5 +1,6 @@
 """The small records that the larger ones in `model` are made of, and what all of them share."""
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
@@ -80,3 +81,39 @@ class Undoing(Noun):
     run: RunName
     by: str
     reason: str
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    VERIFIED = "verified"
+    """Acted, and the alert's own expression stayed false."""
+    REFUSED = "refused"
+    """Precheck refused: nothing was changed."""
+    INEFFECTIVE = "ineffective"
+    """Acted without effect, and there is nothing to put back."""
+    ROLLED_BACK = "rolled_back"
+    """Acted without effect, and the plan's values are back."""
+    ROLLBACK_FAILED = "rollback_failed"
+    """The plan's values are not back: the target is frozen and a human paged."""
+    UNKNOWN = "unknown"
+    """Nobody can say: the target is frozen and a human paged; never retried."""
+
+
+class PastRun(Noun):
+    """One run on a target, as the rules about repetition see it."""
+
+    action: ActionName
+    move: str
+    """What it did to its target: `oscillation.move_of`."""
+    undo: bool
+    """Whether a person had another run undone by it."""
+    began_at: Instant
+    ended_at: Instant | None = None
+    outcome: Outcome | None = None
+    """None while nobody knows."""
+
+    @property
+    def failed_to_help(self) -> bool:
+        """Whether it is known that it did not help, or nobody can say that it did."""
+        return self.outcome not in {None, Outcome.VERIFIED, Outcome.REFUSED}

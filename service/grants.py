@@ -30,6 +30,7 @@ GRANTS: Mapping[Role, Rights] = {
     Role.GATEWAY: {
         **_EVERYWHERE,
         "approvals": ("SELECT", "INSERT"),
+        "breaker_resets": ("SELECT", "INSERT", "UPDATE (by, at)"),
         "breakers": ("SELECT", "DELETE"),
         "dead_letters": ("SELECT",),
         "evidence": ("SELECT",),
@@ -62,6 +63,7 @@ GRANTS: Mapping[Role, Rights] = {
         **_EVERYWHERE,
         **_CLAIMS,
         "approvals": ("SELECT",),
+        "breaker_resets": ("SELECT",),
         "breakers": ("SELECT", "INSERT"),
         "evidence": ("SELECT",),
         "facts": ("SELECT",),

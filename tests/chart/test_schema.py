@@ -31,7 +31,8 @@ def ci(mode: str) -> Any:
 
 
 FREE = {
-    "monitoring.labels", "monitoring.dashboardLabels", "playbooks", "calendars", "pods.nodeSelector",
+    "monitoring.labels", "monitoring.dashboardLabels", "playbooks", "calendars",
+    "pods.nodeSelector",
 }  # fmt: skip
 """Maps with names of the user's own."""
 
