@@ -1,8 +1,9 @@
 """Breakers trip by themselves and are reset by people: a namespace's first, then the cluster's.
 
-Invariants: what trips one is counted in the transaction that records it, under the budget's lock,
-so that two replicas never each see only their own half; what happened before a reset counts for
-nothing; the cluster's breaker counts distinct namespaces, so that one noisy tenant disarms itself.
+Invariants: what trips one is counted in the transaction that wrote it, once the audit has recorded
+it there: the audit's lock is held from then on, so that two replicas never each see only their own
+half; what happened before a reset counts for nothing; the cluster's breaker counts distinct
+namespaces, so that one noisy tenant disarms itself.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from sqlalchemy import func, select
 
 from tiphys.policies.limits import Breaker
 from tiphys.policies.model import Outcome, Target
-from tiphys.service.database import Database, Transaction, moment, stamp
+from tiphys.service.database import Transaction, moment, stamp
 from tiphys.service.ledger import Entry
 from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs, breaker_scopes
@@ -22,19 +23,14 @@ from tiphys.service.tables import breaker_resets, breakers, runs
 class Breakers:
     """Trips them, by the policy's numbers."""
 
-    def __init__(self, database: Database, runs: Runs, settings: Breaker) -> None:
-        self._database = database
+    def __init__(self, runs: Runs, settings: Breaker) -> None:
         self._runs = runs
         self._settings = settings
-
-    async def lock(self, tx: Transaction) -> None:
-        """Keep others from counting until the transaction ends; comes before the audit's lock."""
-        await self._database.lock(tx, "budget")
 
     async def after_end(self, entry: Entry, target: Target) -> None:
         """Trip the breaker of the target's namespace when its runs ended badly too often.
 
-        To be called under `lock`, once the end of the run is written.
+        To be called once the end of the run is written and recorded.
         """
         scope = breaker_scopes(target)[0]
         since = max(stamp(entry.now - self._settings.memory), await reset_at(entry.tx, [scope]))

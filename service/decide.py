@@ -101,7 +101,7 @@ class Decide:
         self._rules = rulebook
         self._facts = FactTable(ledger.database)
         self._history = History(ledger.database)
-        self._breakers = Breakers(ledger.database, runs, rulebook.policy.rule(Breaker))
+        self._breakers = Breakers(runs, rulebook.policy.rule(Breaker))
 
     async def run(self, job: Job) -> None:
         """Read the switch outside the transaction, judge inside it."""

@@ -42,7 +42,7 @@ async def open_launcher(process: Process) -> Mapping[State, Stage]:
     approvals = Approvals(ledger, runs, timedelta(seconds=policy.approval.expiry_seconds))
     not_after = timedelta(seconds=settings.not_after_seconds)
     rulebook = Rulebook(policy=policy, not_after=not_after, watch=WATCH)
-    breakers = Breakers(ledger.database, runs, policy.rule(Breaker))
+    breakers = Breakers(runs, policy.rule(Breaker))
     times = WatchTimes(resolve=WATCH, max_attempts=policy.attempts.per_incident)
     return {
         State.INSPECTED: Decide(ledger, process.cases, runs, approvals, switch, rulebook),

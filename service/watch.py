@@ -97,7 +97,6 @@ class Watch:
     ) -> None:
         result, why = ended[0], f"{wish}; {ended[1]}" if wish else ended[1]
         async with self._ledger.entry(job) as entry:
-            await self._breakers.lock(entry.tx)
             await self._runs.end(entry.tx, run.name, result, entry.now)
             await entry.record(
                 AuditEvent.RUN_ENDED, {"workflow": run.name, "outcome": result, "why": why}

@@ -363,7 +363,7 @@ class Bench:
 
     def watch(self, argo: Argo) -> Watch:
         ledger, runs, _ = self.of(Role.LAUNCHER)
-        breakers = Breakers(ledger.database, runs, self.policy.rule(Breaker))
+        breakers = Breakers(runs, self.policy.rule(Breaker))
         return Watch(ledger, runs, argo, WatchTimes(timedelta(hours=1), 3), breakers)
 
     # --- incidents ------------------------------------------------------------------------------

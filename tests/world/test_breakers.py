@@ -139,11 +139,11 @@ async def test_runs_in_a_row_that_did_not_help_trip_it(bench: Any, target: Any) 
         assert await scopes(bench) == []
         incident = await bench.launching(f"pod shop/p{at}", target=target(f"p{at}"))
         job, run = await bench.job(incident), await bench.run_of(incident)
-        panel = Breakers(bench.database, bench.runs, bench.policy.rule(Breaker))
+        panel = Breakers(bench.runs, bench.policy.rule(Breaker))
         async with bench.ledger.entry(job) as entry:
-            await panel.lock(entry.tx)
             await bench.runs.created(entry.tx, run.name)
             await bench.runs.end(entry.tx, run.name, outcome, entry.now)
+            await entry.record(AuditEvent.RUN_ENDED, {"outcome": outcome})
             await panel.after_end(entry, target(f"p{at}"))
         await bench.leases.release(job.lease, bench.clock())
         bench.clock.forward(60)
