@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from tiphys.policies.approval import AlwaysAsk, Autonomy, Confidence, RiskLevel
+from tiphys.policies.blast_radius import BlastRadius, NamespaceShare, NodesAtOnce, PoolShare
 from tiphys.policies.config_values import ConfigValues
 from tiphys.policies.evidence import (
     AlertFiring,
@@ -71,6 +72,10 @@ RULES: Final[tuple[type[Rule], ...]] = (
     Cooldown,
     Oscillation,
     RepeatedIneffective,
+    BlastRadius,
+    NamespaceShare,
+    NodesAtOnce,
+    PoolShare,
     FieldOwner,
     ReplicasOwner,
     RolloutInProgress,

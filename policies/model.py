@@ -14,6 +14,7 @@ from tiphys.policies.parts import (
     ActionName,
     Check,
     DecidedBy,
+    Impact,
     Instant,
     Json,
     Noun,
@@ -221,6 +222,8 @@ class TargetFacts(Noun):
     gpu_hours_at_stake: float = 0.0
     open_mark: str | None = None
     """Another run's unfinished `tiphys.io/run` mark, or None."""
+    impact: Impact | None = None
+    """None: nobody has read it, and the rules that need it deny."""
     read_at: Instant
 
 
@@ -240,6 +243,10 @@ class HistoryFacts(Noun):
     spent_in_namespace: int | None = None
     """Launches within the window of `budget`."""
     spent_in_cluster: int | None = None
+    other_workloads: int | None = None
+    """Others of the namespace with an open run, or one within the window of `namespace-share`."""
+    open_runs_on_nodes: int | None = None
+    """Open runs of the cluster that take a node away, but for those on this target."""
     past: tuple[PastRun, ...] | None = None
     """The last runs on this target or its owner that changed something or may yet, oldest first."""
     breakers: tuple[str, ...] = ()

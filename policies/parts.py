@@ -117,3 +117,24 @@ class PastRun(Noun):
     def failed_to_help(self) -> bool:
         """Whether it is known that it did not help, or nobody can say that it did."""
         return self.outcome not in {None, Outcome.VERIFIED, Outcome.REFUSED}
+
+
+class Impact(Noun):
+    """How much of what is around a target the action takes at once, and what is away already."""
+
+    pods: int = 0
+    """That the target's workload wants; 0: it has none that are replicas of each other."""
+    pods_taken: int = 0
+    """Of them that may be away at one moment because of the action."""
+    rolling: bool = False
+    """Whether they go as the workload's own rollout lets them."""
+    workloads: int | None = None
+    """Deployments, StatefulSets and DaemonSets of the target's namespace; None: it has none."""
+    nodes: int | None = None
+    """Of the cluster; None, as for the rest: the action takes no node away."""
+    nodes_away: int | None = None
+    """Other nodes than the target that take no pods: not ready, closed or about to go."""
+    pool: int | None = None
+    """Nodes with GPUs of the target's kind, the target among them; 0 where it has none."""
+    pool_away: int | None = None
+    """Others of them that are away."""

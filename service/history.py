@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, func, or_, select
+from sqlalchemy import ColumnElement, Row, func, not_, or_, select
 
+from tiphys.policies.blast_radius import NamespaceShare, takes_nodes
 from tiphys.policies.limits import Budget, LaunchRate
 from tiphys.policies.model import HistoryFacts, Instant, Outcome, Plan, Target, TargetFacts
 from tiphys.policies.oscillation import REMEMBERED, move_of
@@ -69,6 +70,8 @@ class _Count:
             ),
             spent_in_namespace=await self._launches(here, self._since(budget.window_seconds)),
             spent_in_cluster=await self._launches(all_over, self._since(budget.window_seconds)),
+            other_workloads=await self._others(policy.rule(NamespaceShare).window_seconds),
+            open_runs_on_nodes=await self._on_nodes(),
             past=await self._past(),
             breakers=await self._breakers(),
             last_run_ended_at=await self._last_end(),
@@ -108,6 +111,24 @@ class _Count:
         )
         rows: Sequence[Row[Any]] = (await self.tx.execute(query)).all()
         return tuple(_past_run(row) for row in reversed(rows))
+
+    async def _others(self, seconds: int) -> int:
+        """Count the namespace's other workloads that are worked on, or were just now."""
+        lately = _ACTED & (runs.c.ended_at >= self._since(seconds))
+        query = select(func.count(runs.c.owner_uid.distinct())).where(
+            self._namespace, not_(self._on_target), or_(runs.c.open, lately)
+        )
+        return int((await self.tx.execute(query)).scalar_one())
+
+    async def _on_nodes(self) -> int:
+        query = (
+            select(plans.c.body)
+            .join(runs, runs.c.plan_digest == plans.c.digest)
+            .where(self._cluster, not_(self._on_target), runs.c.open)
+        )
+        bodies = (await self.tx.execute(query)).scalars()
+        opened = [Plan.model_validate_json(body) for body in bodies]
+        return sum(takes_nodes(plan.target, plan.changes) for plan in opened)
 
     async def _last_end(self) -> datetime | None:
         query = select(func.max(runs.c.ended_at)).where(self._on_target, _ACTED)

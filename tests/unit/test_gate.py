@@ -23,6 +23,7 @@ from tiphys.policies.model import (
     EvidenceFact,
     Facts,
     HistoryFacts,
+    Impact,
     ObjectReference,
     Outcome,
     Owner,
@@ -77,6 +78,7 @@ FACTS = Facts(
         labels={"app": "cart"},
         annotations={},
         rollout_in_progress=False,
+        impact=Impact(pods=2, workloads=10, nodes=10, nodes_away=0, pool=4, pool_away=0),
         read_at=NOW,
     ),
     history=HistoryFacts(
@@ -88,6 +90,8 @@ FACTS = Facts(
         recent_launches_in_cluster=14,
         spent_in_namespace=14,
         spent_in_cluster=44,
+        other_workloads=2,
+        open_runs_on_nodes=0,
         past=(),
     ),
     stop=StopFacts(engaged=False),
@@ -162,6 +166,18 @@ def a_run(way: str, minutes_ago: float, outcome: Outcome = Outcome.VERIFIED) -> 
     )
 
 
+def node_with(history: dict[str, Any] | None = None, **impact: int) -> dict[str, Any]:
+    """A node that opted in, as target."""
+    node = TARGET.model_copy(update={"namespace": "", "kind": "Node"})
+    calm = Impact(nodes=10, nodes_away=0, pool=4, pool_away=0)
+    seen = {
+        "target": node,
+        "labels": {"tiphys.io/heal": "enabled"},
+        "impact": calm.model_copy(update=impact),
+    }
+    return {"target": seen, "proposal": {"target": node}, "history": history or {}}
+
+
 R = RuleName
 ALL_WEEK = Window(name="w", time_zone="UTC", weekly=(Weekly(days=(*Day,)),))
 NEVER_BACK = {"always_ask": "nothing takes it back"}
@@ -210,6 +226,11 @@ ONLY_THIS_RULE_REFUSES = [
         R.REPEATED_INEFFECTIVE,
         history={"past": tuple(a_run("up", m, Outcome.ROLLED_BACK) for m in (900, 600, 300))},
     ),
+    case(R.BLAST_RADIUS, target={"impact": Impact(pods=20, pods_taken=3, workloads=10)}),
+    case(R.NAMESPACE_SHARE, history={"other_workloads": 3}),
+    case(R.NODES_AT_ONCE, **node_with(history={"open_runs_on_nodes": 1})),
+    case(R.NODES_AT_ONCE, **node_with(nodes_away=1)),
+    case(R.POOL_SHARE, **node_with(pool_away=1)),
     case(R.FIELD_OWNER, target={"field_owner": "argocd-controller"}),
     case(R.REPLICAS_OWNER, target={"autoscaler": "HorizontalPodAutoscaler cart"}),
     case(R.ROLLOUT_IN_PROGRESS, target={"rollout_in_progress": True}),
@@ -250,7 +271,8 @@ def test_each_rule_refuses_what_only_it_refuses(refused: Case) -> None:
 
 
 SPARED = {
-    R.ALERT_FIRING, R.BUDGET, R.COOLDOWN, R.LAUNCH_RATE, R.OSCILLATION, R.REPEATED_INEFFECTIVE,
+    R.ALERT_FIRING, R.BLAST_RADIUS, R.BUDGET, R.COOLDOWN, R.NAMESPACE_SHARE, R.NODES_AT_ONCE,
+    R.POOL_SHARE, R.LAUNCH_RATE, R.OSCILLATION, R.REPEATED_INEFFECTIVE,
 }  # fmt: skip
 UNDO = PROPOSAL.model_copy(
     update={"undoes": "tiphys-" + "a" * 40, "decided_by": DecidedBy(reasoner="human")}

@@ -38,6 +38,7 @@ from tiphys.policies.model import (
     Check,
     DecidedBy,
     Evidence,
+    Impact,
     Incident,
     NoAction,
     Object,
@@ -176,6 +177,7 @@ class Scout:
             "annotations": {},
             "owners": (owner_of(proposal.target),),
             "rollout_in_progress": False,
+            "impact": Impact(pods=3, pods_taken=1, workloads=99),
             "read_at": self.clock(),
         }
         return TargetFacts.model_validate({**facts, **self.target})
