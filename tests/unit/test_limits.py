@@ -1,12 +1,14 @@
 """How often and how much: what each limit counts, at its edges."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiphys.policies.gate import RULES
 from tiphys.policies.limits import Breaker, Budget, Cooldown, LaunchRate, NamespaceConcurrency
 from tiphys.policies.model import (
     Change,
@@ -352,3 +354,12 @@ def test_another_action_may_be_tried() -> None:
 def test_no_limit_is_higher_than_what_is_remembered() -> None:
     with pytest.raises(ValueError, match="less than or equal"):
         RepeatedIneffective(limit=REMEMBERED + 1)
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+
+def test_every_rule_stands_on_the_page_for_people() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "built-in-rules.md"
+    told = page.read_text(encoding="utf-8")
+    assert [kind.name for kind in RULES if f"`{kind.name}`" not in told] == []
