@@ -14,6 +14,7 @@ from typing import Final
 from tiphys.agents.beside_facts import changed_beside, notes_beside, owner_beside, read_related
 from tiphys.agents.drained_pods import evicted, job_above
 from tiphys.agents.field_owner import field_owner
+from tiphys.agents.impact_facts import Around, impact_of
 from tiphys.agents.objects import (
     instant,
     is_controlled_by,
@@ -294,6 +295,9 @@ async def target_facts(
         ends_long_job=long_job(sight, changes) or _job_on_node(sight, changes, related),
         gpu_hours_at_stake=gpu_hours(ended_pods(sight, changes), now),
         open_mark=next(filter(None, marks), None),
+        impact=await impact_of(
+            cluster, Around(sight.target, sight.thing, workload.thing, sight.pods), changes
+        ),
         read_at=now,
     )
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from tiphys.policies.approval import AlwaysAsk, Autonomy, Confidence, RiskLevel
+from tiphys.policies.blast_radius import BlastRadius, NamespaceShare, NodesAtOnce, PoolShare
 from tiphys.policies.config_values import ConfigValues
 from tiphys.policies.custom import relieved
 from tiphys.policies.evidence import (
@@ -19,17 +20,21 @@ from tiphys.policies.evidence import (
     FactsFresh,
     TargetUnmoved,
 )
+from tiphys.policies.freeze import FreezeWindows
 from tiphys.policies.limits import (
     Breaker,
+    Budget,
     ClusterConcurrency,
     Cooldown,
     FrozenTarget,
     LaunchRate,
+    NamespaceConcurrency,
     OnePerTarget,
     OpenMark,
     StopSwitch,
 )
 from tiphys.policies.model import Facts, Proposal
+from tiphys.policies.oscillation import Oscillation, RepeatedIneffective
 from tiphys.policies.ownership import FieldOwner, LongJob, ReplicasOwner, RolloutInProgress
 from tiphys.policies.paused import Paused
 from tiphys.policies.people import Person, same_person
@@ -67,13 +72,22 @@ RULES: Final[tuple[type[Rule], ...]] = (
     EvidenceFresh,
     FactsFresh,
     TargetUnmoved,
+    FreezeWindows,
     FrozenTarget,
     OpenMark,
     OnePerTarget,
+    NamespaceConcurrency,
     ClusterConcurrency,
     LaunchRate,
+    Budget,
     Breaker,
     Cooldown,
+    Oscillation,
+    RepeatedIneffective,
+    BlastRadius,
+    NamespaceShare,
+    NodesAtOnce,
+    PoolShare,
     FieldOwner,
     ReplicasOwner,
     RolloutInProgress,

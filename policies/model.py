@@ -14,11 +14,14 @@ from tiphys.policies.parts import (
     ActionName,
     Check,
     DecidedBy,
+    Impact,
     Instant,
     Json,
     Noun,
     ObjectReference,
+    Outcome,
     Owner,
+    PastRun,
     RunName,
     Target,
     Undoing,
@@ -240,6 +243,8 @@ class TargetFacts(Noun):
     gpu_hours_at_stake: float = 0.0
     open_mark: str | None = None
     """Another run's unfinished `tiphys.io/run` mark, or None."""
+    impact: Impact | None = None
+    """None: nobody has read it, and the rules that need it deny."""
     read_at: Instant
 
 
@@ -258,11 +263,27 @@ class PauseFact(Noun):
 
 
 class HistoryFacts(Noun):
-    """What the database knows about runs, breakers and freezes, counted under one lock."""
+    """What the database knows about runs, breakers and freezes, counted under one lock.
+
+    None, where it may be, means that nobody counted: the rule that needs it denies.
+    """
 
     open_runs_on_target: int
     open_runs_in_cluster: int
+    open_runs_in_namespace: int | None = None
     recent_launches_in_namespace: int
+    """Within the window of `launch-rate`, and since the breaker there was reset."""
+    recent_launches_on_target: int | None = None
+    recent_launches_in_cluster: int | None = None
+    spent_in_namespace: int | None = None
+    """Launches within the window of `budget`."""
+    spent_in_cluster: int | None = None
+    other_workloads: int | None = None
+    """Others of the namespace with an open run, or one within the window of `namespace-share`."""
+    open_runs_on_nodes: int | None = None
+    """Open runs of the cluster that take a node away, but for those on this target."""
+    past: tuple[PastRun, ...] | None = None
+    """The last runs on this target or its owner that changed something or may yet, oldest first."""
     breakers: tuple[str, ...] = ()
     """Tripped breakers that cover this target, as sentences."""
     last_run_ended_at: Instant | None = None
@@ -342,23 +363,6 @@ class Plan(Noun):
         """Leave `undoes` out where it is none: other plans keep the bytes that they always had."""
         plain: dict[str, Json] = given(self)
         return plain if self.undoes else _without(plain, "undoes")
-
-
-class Outcome(StrEnum):
-    """How a run ended."""
-
-    VERIFIED = "verified"
-    """Acted, and the alert's own expression stayed false."""
-    REFUSED = "refused"
-    """Precheck refused: nothing was changed."""
-    INEFFECTIVE = "ineffective"
-    """Acted without effect, and there is nothing to put back."""
-    ROLLED_BACK = "rolled_back"
-    """Acted without effect, and the plan's values are back."""
-    ROLLBACK_FAILED = "rollback_failed"
-    """The plan's values are not back: the target is frozen and a human paged."""
-    UNKNOWN = "unknown"
-    """Nobody can say: the target is frozen and a human paged; never retried."""
 
 
 class Incident(Noun):

@@ -1,5 +1,6 @@
 """The small records that the larger ones in `model` are made of, and what all of them share."""
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
@@ -80,3 +81,60 @@ class Undoing(Noun):
     run: RunName
     by: str
     reason: str
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    VERIFIED = "verified"
+    """Acted, and the alert's own expression stayed false."""
+    REFUSED = "refused"
+    """Precheck refused: nothing was changed."""
+    INEFFECTIVE = "ineffective"
+    """Acted without effect, and there is nothing to put back."""
+    ROLLED_BACK = "rolled_back"
+    """Acted without effect, and the plan's values are back."""
+    ROLLBACK_FAILED = "rollback_failed"
+    """The plan's values are not back: the target is frozen and a human paged."""
+    UNKNOWN = "unknown"
+    """Nobody can say: the target is frozen and a human paged; never retried."""
+
+
+class PastRun(Noun):
+    """One run on a target, as the rules about repetition see it."""
+
+    action: ActionName
+    move: str
+    """What it did to its target: `oscillation.move_of`."""
+    undo: bool
+    """Whether a person had another run undone by it."""
+    began_at: Instant
+    ended_at: Instant | None = None
+    outcome: Outcome | None = None
+    """None while nobody knows."""
+
+    @property
+    def failed_to_help(self) -> bool:
+        """Whether it is known that it did not help, or nobody can say that it did."""
+        return self.outcome not in {None, Outcome.VERIFIED, Outcome.REFUSED}
+
+
+class Impact(Noun):
+    """How much of what is around a target the action takes at once, and what is away already."""
+
+    pods: int = 0
+    """That the target's workload wants; 0: it has none that are replicas of each other."""
+    pods_taken: int = 0
+    """Of them that may be away at one moment because of the action."""
+    rolling: bool = False
+    """Whether they go as the workload's own rollout lets them."""
+    workloads: int | None = None
+    """Deployments, StatefulSets and DaemonSets of the target's namespace; None: it has none."""
+    nodes: int | None = None
+    """Of the cluster; None, as for the rest: the action takes no node away."""
+    nodes_away: int | None = None
+    """Other nodes than the target that take no pods: not ready, closed or about to go."""
+    pool: int | None = None
+    """Nodes with GPUs of the target's kind, the target among them; 0 where it has none."""
+    pool_away: int | None = None
+    """Others of them that are away."""

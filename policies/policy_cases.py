@@ -157,7 +157,9 @@ class CaseEntry(Noun):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     at: Instant = WHEN
     request: RequestEntry = RequestEntry()
-    approved_by: Annotated[tuple[_Who, ...], BeforeValidator(_one_or_more), Field(max_length=20)] = ()
+    approved_by: Annotated[
+        tuple[_Who, ...], BeforeValidator(_one_or_more), Field(max_length=20)
+    ] = ()
     """People who have approved exactly this plan, or a team that stands for one of its people."""
     expect: Answer | None = None
     rules: dict[str, Answer] = {}

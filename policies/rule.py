@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from pydantic import ConfigDict
 
@@ -20,6 +20,8 @@ SETTINGS: Final = ConfigDict(extra="forbid")
 
 ALLOWED: Final = Allowed()
 
+T = TypeVar("T")
+
 
 class RuleName(StrEnum):
     """Every rule, as the policy, the audit and the judgement spell it."""
@@ -28,7 +30,9 @@ class RuleName(StrEnum):
     ALERT_NOT_SILENCED = "alert-not-silenced"
     ALWAYS_ASK = "always-ask"
     AUTONOMY = "autonomy"
+    BLAST_RADIUS = "blast-radius"
     BREAKER = "breaker"
+    BUDGET = "budget"
     CLUSTER_CONCURRENCY = "cluster-concurrency"
     CONFIDENCE = "confidence"
     CONFIG_VALUES = "config-values"
@@ -38,18 +42,25 @@ class RuleName(StrEnum):
     EVIDENCE_PRESENT = "evidence-present"
     FACTS_FRESH = "facts-fresh"
     FIELD_OWNER = "field-owner"
+    FREEZE_WINDOWS = "freeze-windows"
     FROZEN_TARGET = "frozen-target"
     HANDS_OFF = "hands-off"
     LAUNCH_RATE = "launch-rate"
     LONG_JOB = "long-job"
     MANAGED_CLUSTER = "managed-cluster"
+    NAMESPACE_CONCURRENCY = "namespace-concurrency"
+    NAMESPACE_SHARE = "namespace-share"
+    NODES_AT_ONCE = "nodes-at-once"
     ONE_PER_TARGET = "one-per-target"
     OPEN_MARK = "open-mark"
     OPTED_IN = "opted-in"
+    OSCILLATION = "oscillation"
     OWN_ALERTS = "own-alerts"
     OWN_PARTS = "own-parts"
     PAUSED = "paused"
+    POOL_SHARE = "pool-share"
     PROTECTED_NAMESPACES = "protected-namespaces"
+    REPEATED_INEFFECTIVE = "repeated-ineffective"
     REPLICAS_OWNER = "replicas-owner"
     RISK = "risk"
     ROLLOUT_IN_PROGRESS = "rollout-in-progress"
@@ -103,6 +114,13 @@ class Request:
         if self.facts.stop is None:
             raise FactsMissingError("the stop switch could not be read")
         return self.facts.stop
+
+
+def known(fact: T | None, what: str) -> T:
+    """Give a fact that may be missing; raises `FactsMissingError`."""
+    if fact is None:
+        raise FactsMissingError(f"{what} could not be read")
+    return fact
 
 
 class Rule(ABC):

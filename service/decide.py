@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from tiphys.policies.gate import approvers, judge
 from tiphys.policies.lifecycle import Move
-from tiphys.policies.limits import LaunchRate
+from tiphys.policies.limits import Breaker, LaunchRate
 from tiphys.policies.model import (
     EvidenceFact,
     Facts,
@@ -29,19 +29,23 @@ from tiphys.policies.policy import Policy
 from tiphys.policies.rule import RuleName
 from tiphys.policies.verdict import Judgement
 from tiphys.service.approvals import QUESTION, Approvals
+from tiphys.service.breakers import Breakers
 from tiphys.service.cases import Cases
 from tiphys.service.facts import FactTable, Seen
+from tiphys.service.history import History
 from tiphys.service.incidents import Step, dump
 from tiphys.service.ledger import Entry, Job, Ledger
 from tiphys.service.pauses import covering
 from tiphys.service.records import AuditEvent
-from tiphys.service.runs import Runs, RunTimes, breaker_scopes
+from tiphys.service.runs import Runs, RunTimes
 from tiphys.service.tables import proposals
 from tiphys.workflow_templates import catalogue
 
 WAITABLE = {
     RuleName.CLUSTER_CONCURRENCY,
     RuleName.FACTS_FRESH,
+    RuleName.NAMESPACE_CONCURRENCY,
+    RuleName.NODES_AT_ONCE,
     RuleName.ONE_PER_TARGET,
     RuleName.PAUSED,
     RuleName.ROLLOUT_IN_PROGRESS,
@@ -110,6 +114,8 @@ class Decide:
         self._stop = stop
         self._rules = rulebook
         self._facts = FactTable(ledger.database)
+        self._history = History(ledger.database)
+        self._breakers = Breakers(runs, rulebook.policy.rule(Breaker))
 
     async def run(self, job: Job) -> None:
         """Read the switch outside the transaction, judge inside it."""
@@ -145,9 +151,8 @@ class Decide:
         plan, proposal = self._plan(entry, proposal), _as_catalogued(proposal)
         history = None
         if seen.target is not None:
-            window = timedelta(seconds=policy.rule(LaunchRate).window_seconds)
-            history = await self._runs.history(
-                entry.tx, proposal.target, seen.target, entry.now - window
+            history = await self._history.of(
+                entry.tx, proposal.target, seen.target, policy, entry.now
             )
             pauses = await covering(self._ledger.database, entry.tx, proposal.target, entry.now)
             history = history.model_copy(update={"pauses": pauses})
@@ -241,12 +246,13 @@ class Decide:
         await entry.move(Step(Move.REINVESTIGATE, why, "gate", next_attempt=True))
 
     async def _trip(self, entry: Entry, judged: Judged) -> None:
+        history, rate = judged.facts.history, self._rules.policy.rule(LaunchRate)
         if RuleName.LAUNCH_RATE not in judged.judgement.denied_by:
             return
-        scope, _cluster = breaker_scopes(judged.proposal.target)
+        if history is None or not rate.namespace_is_over(history):
+            return
         why = next(d for d in judged.judgement.denials if d.startswith(RuleName.LAUNCH_RATE))
-        if await self._runs.trip(entry.tx, scope, why, entry.now):
-            await entry.record(AuditEvent.BREAKER_TRIPPED, {"scope": scope, "reason": why})
+        await self._breakers.trip(entry, judged.proposal.target, why)
 
     async def _ask(self, entry: Entry, judged: Judged) -> None:
         void = judged.judgement.approval_void

@@ -30,6 +30,7 @@ GRANTS: Mapping[Role, Rights] = {
     Role.GATEWAY: {
         **_EVERYWHERE,
         "approvals": ("SELECT", "INSERT"),
+        "breaker_resets": ("SELECT", "INSERT", "UPDATE (by, at)"),
         "breakers": ("SELECT", "DELETE"),
         "cards": (
             "SELECT",
@@ -77,6 +78,7 @@ GRANTS: Mapping[Role, Rights] = {
         **_EVERYWHERE,
         **_CLAIMS,
         "approvals": ("SELECT",),
+        "breaker_resets": ("SELECT",),
         "breakers": ("SELECT", "INSERT"),
         "evidence": ("SELECT",),
         "facts": ("SELECT",),

@@ -3,16 +3,18 @@
 Invariant: nothing in the service removes one; a person does, with a reason, and it is recorded.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select, update
 
-from tiphys.policies.model import Noun
+from tiphys.policies.model import Instant, Noun
 from tiphys.service.audit import Audit
-from tiphys.service.database import Database, Transaction
+from tiphys.service.database import Database, Transaction, stamp
 from tiphys.service.errors import NoSuchHoldError
+from tiphys.service.ledger import utc_now
 from tiphys.service.records import AuditEvent
-from tiphys.service.tables import breakers, freezes
+from tiphys.service.tables import breaker_resets, breakers, freezes
 
 
 class Hold(Noun):
@@ -30,9 +32,12 @@ class Hold(Noun):
 class Holds:
     """Lists them and lets go of one."""
 
-    def __init__(self, database: Database, audit: Audit) -> None:
+    def __init__(
+        self, database: Database, audit: Audit, clock: Callable[[], Instant] = utc_now
+    ) -> None:
         self._database = database
         self._audit = audit
+        self._clock = clock
 
     async def all(self) -> list[Hold]:
         """List them, the oldest first."""
@@ -73,4 +78,12 @@ class Holds:
                 await tx.execute(delete(freezes).where(freezes.c.target_uid == uid))
             else:
                 await tx.execute(delete(breakers).where(breakers.c.scope == scope))
+                await self._count_anew(tx, scope, by)
         return hold
+
+    async def _count_anew(self, tx: Transaction, scope: str, by: str) -> None:
+        """Let nothing that happened until now trip this breaker again."""
+        values = {"by": by, "at": stamp(self._clock())}
+        known = breaker_resets.c.scope == scope
+        if (await tx.execute(update(breaker_resets).where(known).values(values))).rowcount == 0:
+            await tx.execute(insert(breaker_resets).values(scope=scope, **values))

@@ -31,9 +31,11 @@ policy_app = typer.Typer(help="Check, test, explain and compare policies.", no_a
 @policy_app.command("check")
 def check_policy(file: Path) -> None:
     """Read a policy and say what is wrong with it: file, line, key, what was expected."""
+    from tiphys.service.calendars import refuse_unreadable
     from tiphys.service.policy_file import read_policy
 
     policy = read_policy(file)
+    refuse_unreadable(policy)
     console.print(f"{file}: good; {policy.identity}")
 
 

@@ -1,9 +1,11 @@
-"""Reads the policy that is in force, against the catalogue that exists."""
+"""Reads the policy that is in force and its calendars, against the catalogue that exists."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tiphys.policies.parse import PolicyFile, PolicyUnreadableError, built_in, load_untested
 from tiphys.policies.policy import Policy
+from tiphys.service.calendars import with_calendars
 from tiphys.service.errors import BadInputError
 from tiphys.workflow_templates import catalogue
 
@@ -16,9 +18,10 @@ def read_policy(path: Path | None) -> Policy:
     if path is None:
         return built_in()
     try:
-        return read_untested(path).tested()
+        policy = read_untested(path).tested()
     except PolicyUnreadableError as error:
         raise BadInputError(str(error)) from error
+    return with_calendars(policy, path.parent, datetime.now(UTC))
 
 
 def read_untested(path: Path) -> PolicyFile:

@@ -6,8 +6,10 @@ from datetime import timedelta
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tiphys.policies.lifecycle import State
+from tiphys.policies.limits import Breaker
 from tiphys.service.approvals import Approvals
 from tiphys.service.argo import Argo
+from tiphys.service.breakers import Breakers
 from tiphys.service.decide import Decide, Rulebook
 from tiphys.service.errors import ArgoUnavailableError, BadInputError
 from tiphys.service.kubernetes_api import connect
@@ -40,11 +42,12 @@ async def open_launcher(process: Process) -> Mapping[State, Stage]:
     approvals = Approvals(ledger, runs, timedelta(seconds=policy.approval.expiry_seconds))
     not_after = timedelta(seconds=settings.not_after_seconds)
     rulebook = Rulebook(policy=policy, not_after=not_after, watch=WATCH)
+    breakers = Breakers(runs, policy.rule(Breaker))
     times = WatchTimes(resolve=WATCH, max_attempts=policy.attempts.per_incident)
     return {
         State.INSPECTED: Decide(ledger, process.cases, runs, approvals, switch, rulebook),
         State.LAUNCHING: Launch(ledger, runs, argo, key, switch),
-        State.RUNNING: Watch(ledger, runs, argo, times),
+        State.RUNNING: Watch(ledger, runs, argo, times, breakers),
     }
 
 

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tiphys.policies.model import (
-    HistoryFacts,
     Incident,
     Instant,
     Json,
@@ -50,7 +49,7 @@ class StoredRun:
 
 
 class Runs:
-    """Reads and writes plans, runs, freezes and breakers."""
+    """Reads and writes plans, runs, freezes and breakers; `history` counts them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -179,48 +178,6 @@ class Runs:
         """Close a run; no outcome means that it never started."""
         values = {"open": False, "outcome": outcome, "ended_at": stamp(now)}
         await tx.execute(update(runs).where(runs.c.name == name).values(**values))
-
-    async def history(
-        self, tx: Transaction, target: Target, facts: TargetFacts, since: Instant
-    ) -> HistoryFacts:
-        """Count what the gate must know, under the budget's lock."""
-        await self._database.lock(tx, "budget")
-        root = root_uid(target, facts)
-        on_target = or_(runs.c.target_uid == target.uid, runs.c.owner_uid == root)
-        in_cluster = runs.c.cluster == target.cluster
-        ours = await self._count(tx, on_target, runs.c.open)
-        recent = await self._count(
-            tx,
-            in_cluster,
-            runs.c.namespace == target.namespace,
-            runs.c.intended_at >= stamp(since),
-        )
-        acted = or_(runs.c.outcome.is_(None), runs.c.outcome != Outcome.REFUSED)
-        query = select(func.max(runs.c.ended_at)).where(on_target, runs.c.created, acted)
-        last = await tx.execute(query)
-        ended = last.scalar()
-        return HistoryFacts(
-            open_runs_on_target=ours,
-            open_runs_in_cluster=await self._count(tx, in_cluster, runs.c.open),
-            recent_launches_in_namespace=recent,
-            breakers=tuple(await self._breakers(tx, target)),
-            last_run_ended_at=moment(ended) if ended else None,
-            frozen=await self._frozen(tx, {target.uid, root}),
-        )
-
-    async def _count(self, tx: Transaction, *conditions: object) -> int:
-        query = select(func.count()).select_from(runs).where(*conditions)  # type: ignore[arg-type]
-        return int((await tx.execute(query)).scalar_one())
-
-    async def _breakers(self, tx: Transaction, target: Target) -> list[str]:
-        query = select(breakers.c.scope, breakers.c.reason).where(
-            breakers.c.scope.in_(breaker_scopes(target))
-        )
-        return [f"{row.scope}: {row.reason}" for row in await tx.execute(query)]
-
-    async def _frozen(self, tx: Transaction, uids: set[str]) -> str | None:
-        query = select(freezes.c.reason).where(freezes.c.target_uid.in_(uids))
-        return (await tx.execute(query)).scalar()
 
     async def trip(self, tx: Transaction, scope: str, reason: str, now: Instant) -> bool:
         """Trip a breaker until a human resets it; False if it already was."""

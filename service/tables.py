@@ -273,6 +273,15 @@ breakers = Table(
 )
 """A row is a tripped breaker, `namespace:<cluster>/<name>` or `cluster:<name>`; sticky."""
 
+breaker_resets = Table(
+    "breaker_resets",
+    metadata,
+    Column("scope", String, primary_key=True),
+    Column("by", String, nullable=False),
+    Column("at", String, nullable=False),
+)
+"""When a person last reset a breaker: what happened before does not trip it again."""
+
 leases = Table(
     "leases",
     metadata,

@@ -13,6 +13,7 @@ from typing import Any, cast
 from tiphys.policies.lifecycle import Move
 from tiphys.policies.model import Object, Outcome, Plan
 from tiphys.service.argo import Argo
+from tiphys.service.breakers import Breakers
 from tiphys.service.errors import ArgoUnavailableError
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Entry, Job, Ledger
@@ -35,11 +36,14 @@ class WatchTimes:
 class Watch:
     """From RUNNING to verified, to the next attempt, or to a human."""
 
-    def __init__(self, ledger: Ledger, runs: Runs, argo: Argo, times: WatchTimes) -> None:
+    def __init__(
+        self, ledger: Ledger, runs: Runs, argo: Argo, times: WatchTimes, breakers: Breakers
+    ) -> None:
         self._ledger = ledger
         self._runs = runs
         self._argo = argo
         self._times = times
+        self._breakers = breakers
 
     async def run(self, job: Job) -> None:
         """Look once; record what is new."""
@@ -99,6 +103,7 @@ class Watch:
             )
             if result in _FREEZE:
                 await self._freeze(entry, run, plan, why)
+            await self._breakers.after_end(entry, plan.target)
             tried = len(await self._runs.all_of(entry.tx, plan.incident))
             again = tried < self._times.max_attempts and wish is None and not plan.undoes
             await entry.move(self._step(entry, plan, (result, why), again=again))

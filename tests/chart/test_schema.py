@@ -31,7 +31,8 @@ def ci(mode: str) -> Any:
 
 
 FREE = {
-    "monitoring.labels", "monitoring.dashboardLabels", "playbooks", "pods.nodeSelector",
+    "monitoring.labels", "monitoring.dashboardLabels", "playbooks", "calendars",
+    "pods.nodeSelector",
 }  # fmt: skip
 """Maps with names of the user's own."""
 
@@ -125,6 +126,7 @@ BAD: dict[str, tuple[str, Any]] = {
     "a header with a line break": ("people.header", "X-A\nB"),
     "a proxy's name for its address": ("people.proxies", ["proxy.svc"]),
     "a playbook that is no YAML file": ("playbooks", {"a.txt": ""}),
+    "a calendar that is no iCalendar file": ("calendars", {"a.txt": ""}),
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from tiphys.policies.approval import Autonomy, Confidence, Grant, Level, RiskLev
 from tiphys.policies.custom import CustomRule, Effect
 from tiphys.policies.evidence import EvidenceFresh
 from tiphys.policies.expressions import compile_expression
+from tiphys.policies.freeze import Day, FreezeEffect, FreezeWindows, Weekly, Window
 from tiphys.policies.gate import RULES, judge, lacking, rules_of
 from tiphys.policies.limits import Cooldown, LaunchRate
 from tiphys.policies.model import (
@@ -23,9 +24,12 @@ from tiphys.policies.model import (
     EvidenceFact,
     Facts,
     HistoryFacts,
+    Impact,
     IncidentFacts,
     ObjectReference,
+    Outcome,
     Owner,
+    PastRun,
     Proposal,
     Risk,
     Severity,
@@ -34,6 +38,7 @@ from tiphys.policies.model import (
     Target,
     TargetFacts,
 )
+from tiphys.policies.oscillation import move_of
 from tiphys.policies.policy import Policy
 from tiphys.policies.request_view import REQUEST_PATHS, facts_of
 from tiphys.policies.rule import ALLOWED, Request, Rule, RuleName
@@ -77,10 +82,21 @@ FACTS = Facts(
         labels={"app": "cart"},
         annotations={},
         rollout_in_progress=False,
+        impact=Impact(pods=2, workloads=10, nodes=10, nodes_away=0, pool=4, pool_away=0),
         read_at=NOW,
     ),
     history=HistoryFacts(
-        open_runs_on_target=0, open_runs_in_cluster=2, recent_launches_in_namespace=4
+        open_runs_on_target=0,
+        open_runs_in_cluster=2,
+        open_runs_in_namespace=1,
+        recent_launches_in_namespace=4,
+        recent_launches_on_target=5,
+        recent_launches_in_cluster=14,
+        spent_in_namespace=14,
+        spent_in_cluster=44,
+        other_workloads=2,
+        open_runs_on_nodes=0,
+        past=(),
     ),
     stop=StopFacts(engaged=False),
     evidence=(
@@ -136,7 +152,38 @@ def old_evidence(seconds: float) -> Facts:
     return FACTS.model_copy(update={"evidence": (fact,)})
 
 
+def policy_with(*rules: Rule) -> Policy:
+    return replace(POLICY, settings={**POLICY.settings, **{rule.name: rule for rule in rules}})
+
+
+def a_run(way: str, minutes_ago: float, outcome: Outcome = Outcome.VERIFIED) -> PastRun:
+    """A run of the proposal's action that was begun so long ago and took a minute."""
+    turned = Change(path="/spec/replicas", present=4, intended=2)
+    began = NOW - timedelta(minutes=minutes_ago)
+    return PastRun(
+        action="scale-workload",
+        move=move_of("scale-workload", [CHANGE if way == "up" else turned]),
+        undo=False,
+        began_at=began,
+        ended_at=began + timedelta(minutes=1),
+        outcome=outcome,
+    )
+
+
+def node_with(history: dict[str, Any] | None = None, **impact: int) -> dict[str, Any]:
+    """A node that opted in, as target."""
+    node = TARGET.model_copy(update={"namespace": "", "kind": "Node"})
+    calm = Impact(nodes=10, nodes_away=0, pool=4, pool_away=0)
+    seen = {
+        "target": node,
+        "labels": {"tiphys.io/heal": "enabled"},
+        "impact": calm.model_copy(update=impact),
+    }
+    return {"target": seen, "proposal": {"target": node}, "history": history or {}}
+
+
 R = RuleName
+ALL_WEEK = Window(name="w", time_zone="UTC", weekly=(Weekly(days=(*Day,)),))
 NEVER_BACK = {"always_ask": "nothing takes it back"}
 LATE = NOW - timedelta(seconds=31)
 ONLY_THIS_RULE_REFUSES = [
@@ -160,13 +207,34 @@ ONLY_THIS_RULE_REFUSES = [
     case(R.TARGET_UNMOVED, target={"changes": (CHANGE.model_copy(update={"present": 3}),)}),
     case(R.TARGET_UNMOVED, target={"target": TARGET.model_copy(update={"uid": "u2"})}),
     case(R.TARGET_UNMOVED, target={"changes": ()}, proposal={"changes": ()}),
+    case(R.FREEZE_WINDOWS, policy=policy_with(FreezeWindows(windows=(ALL_WEEK,)))),
+    case(
+        R.FREEZE_WINDOWS,
+        asks=True,
+        policy=policy_with(FreezeWindows(windows=(replace(ALL_WEEK, effect=FreezeEffect.ASK),))),
+    ),
     case(R.FROZEN_TARGET, history={"frozen": "the rollback did not hold"}),
     case(R.OPEN_MARK, target={"open_mark": "abc.act"}),
     case(R.ONE_PER_TARGET, history={"open_runs_on_target": 1}),
+    case(R.NAMESPACE_CONCURRENCY, history={"open_runs_in_namespace": 2}),
     case(R.CLUSTER_CONCURRENCY, history={"open_runs_in_cluster": 3}),
     case(R.LAUNCH_RATE, history={"recent_launches_in_namespace": 5}),
+    case(R.LAUNCH_RATE, history={"recent_launches_on_target": 6}),
+    case(R.LAUNCH_RATE, history={"recent_launches_in_cluster": 15}),
+    case(R.BUDGET, history={"spent_in_namespace": 15}),
+    case(R.BUDGET, history={"spent_in_cluster": 45}),
     case(R.BREAKER, history={"breakers": ("namespace:c1/shop: too many launches",)}),
     case(R.COOLDOWN, history={"last_run_ended_at": NOW - timedelta(seconds=899)}),
+    case(R.OSCILLATION, history={"past": (a_run("up", 300), a_run("down", 200))}),
+    case(
+        R.REPEATED_INEFFECTIVE,
+        history={"past": tuple(a_run("up", m, Outcome.ROLLED_BACK) for m in (900, 600, 300))},
+    ),
+    case(R.BLAST_RADIUS, target={"impact": Impact(pods=20, pods_taken=3, workloads=10)}),
+    case(R.NAMESPACE_SHARE, history={"other_workloads": 3}),
+    case(R.NODES_AT_ONCE, **node_with(history={"open_runs_on_nodes": 1})),
+    case(R.NODES_AT_ONCE, **node_with(nodes_away=1)),
+    case(R.POOL_SHARE, **node_with(pool_away=1)),
     case(R.FIELD_OWNER, target={"field_owner": "argocd-controller"}),
     case(R.REPLICAS_OWNER, target={"autoscaler": "HorizontalPodAutoscaler cart"}),
     case(R.ROLLOUT_IN_PROGRESS, target={"rollout_in_progress": True}),
@@ -206,15 +274,19 @@ def test_each_rule_refuses_what_only_it_refuses(refused: Case) -> None:
     assert not judgement.allowed
 
 
+SPARED = {
+    R.ALERT_FIRING, R.BLAST_RADIUS, R.BUDGET, R.COOLDOWN, R.NAMESPACE_SHARE, R.NODES_AT_ONCE,
+    R.POOL_SHARE, R.LAUNCH_RATE, R.OSCILLATION, R.REPEATED_INEFFECTIVE,
+}  # fmt: skip
 UNDO = PROPOSAL.model_copy(
     update={"undoes": "tiphys-" + "a" * 40, "decided_by": DecidedBy(reasoner="human")}
 )
 
 
 @pytest.mark.parametrize("refused", ONLY_THIS_RULE_REFUSES, ids=str)
-def test_a_persons_undo_passes_every_rule_but_two(refused: Case) -> None:
-    """It needs no alert and no rest; asked for by anybody else it is like any other."""
-    spared = refused.rule in {R.ALERT_FIRING, R.COOLDOWN}
+def test_a_persons_undo_passes_every_rule_but_these(refused: Case) -> None:
+    """It needs no alert and no rest and may use the reserve; anybody else's may not."""
+    spared = refused.rule in SPARED
     by_us = DecidedBy(reasoner="playbooks", playbook="sly")
     for proposal, free in ((UNDO, spared), (UNDO.model_copy(update={"decided_by": by_us}), False)):
         facts = altered(FACTS, refused.facts)

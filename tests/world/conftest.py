@@ -29,6 +29,7 @@ from tiphys.agents.notebook import Notebook
 from tiphys.agents.ports import Case, UnansweredError
 from tiphys.agents.repair import read_damage
 from tiphys.policies.lifecycle import Move, State
+from tiphys.policies.limits import Breaker
 from tiphys.policies.model import (
     Alert,
     AlertFacts,
@@ -37,6 +38,7 @@ from tiphys.policies.model import (
     Check,
     DecidedBy,
     Evidence,
+    Impact,
     Incident,
     NoAction,
     Object,
@@ -63,6 +65,7 @@ from tiphys.service import episodes
 from tiphys.service.approvals import Approvals
 from tiphys.service.argo import Argo
 from tiphys.service.audit import Audit
+from tiphys.service.breakers import Breakers
 from tiphys.service.cases import Cases
 from tiphys.service.database import Database
 from tiphys.service.decide import Decide, Rulebook
@@ -175,6 +178,7 @@ class Scout:
             "annotations": {},
             "owners": (owner_of(proposal.target),),
             "rollout_in_progress": False,
+            "impact": Impact(pods=3, pods_taken=1, workloads=99),
             "read_at": self.clock(),
         }
         return TargetFacts.model_validate({**facts, **self.target})
@@ -320,7 +324,8 @@ class Bench:
         ledger, runs, _ = self.of(Role.GATEWAY)
         self.run_stops = RunStops(ledger, runs)
         self.undos = Undos(ledger, runs)
-        self.holds = Holds(self.users[Role.GATEWAY], Audit(self.users[Role.GATEWAY]))
+        gateway = self.users[Role.GATEWAY]
+        self.holds = Holds(gateway, Audit(gateway), clock)
 
     def of(self, role: Role) -> tuple[Ledger, Runs, Cases]:
         """What a role writes with: its own user, and the leases that this bench holds."""
@@ -381,7 +386,8 @@ class Bench:
 
     def watch(self, argo: Argo) -> Watch:
         ledger, runs, _ = self.of(Role.LAUNCHER)
-        return Watch(ledger, runs, argo, WatchTimes(timedelta(hours=1), 3))
+        breakers = Breakers(runs, self.policy.rule(Breaker))
+        return Watch(ledger, runs, argo, WatchTimes(timedelta(hours=1), 3), breakers)
 
     # --- incidents ------------------------------------------------------------------------------
 

@@ -222,6 +222,9 @@ TIPHYS_{{ snakecase $name | upper }}: {{ $value | quote }}
 TIPHYS_POLICY: /etc/tiphys/policy/policy.yaml
 # Its digest, so that a new policy starts new pods.
 TIPHYS_POLICY_SHA256: {{ sha256sum .Values.policy }}
+{{- if .Values.calendars }}
+TIPHYS_CALENDARS_SHA256: {{ toJson .Values.calendars | sha256sum }}
+{{- end }}
 {{- end }}
 {{- if .Values.playbooks }}
 TIPHYS_PLAYBOOKS: /etc/tiphys/playbooks
