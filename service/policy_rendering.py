@@ -108,7 +108,7 @@ def differences(found: "Comparison") -> RenderableType:
 
 def _difference(difference: "Difference") -> list[RenderableType]:
     one = difference.plain()
-    head = f"{one['incident']}, attempt {one['attempt']}, {str(one['at'])[:19]}: "
+    head = f"{plain(one['incident'])}, attempt {one['attempt']}, {str(one['at'])[:19]}: "
     answers = Text.assemble(
         head,
         f"{one['action']} on {plain(one['target'])}: ",

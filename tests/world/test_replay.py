@@ -68,6 +68,15 @@ async def test_judged_again_by_the_same_policy_nothing_differs(bench: Any, targe
         assert decision.judged_by(bench.policy) == decision.judgement, "whole, approval and all"
 
 
+async def test_what_always_asks_is_replayed_as_the_catalogue_has_it(bench: Any) -> None:
+    """The proposal on record does not say so; the gate takes the catalogue's word."""
+    asked = await bench.launching(action="expand-volume")
+    assert asked.state == State.AWAITING_APPROVAL
+    assert "always-ask: " in asked.reason
+    found = compare(await export(bench), bench.policy, bench.policy)
+    assert (found.by_old, found.problems, found.differences) == (1, [], [])
+
+
 async def test_what_would_differ_is_listed_rule_by_rule(bench: Any, target: Any) -> None:
     launched, waits, refused, approved, _ = await many_decisions(bench, target)
     stricter = parse(DEMO + NIGHT, "new.yaml")
