@@ -237,9 +237,11 @@ def catalogue(as_json: AsJson = False) -> None:
 @policy_app.command("check")
 def check_policy(file: Path) -> None:
     """Read a policy and say what is wrong with it: file, line, key, what was expected."""
+    from tiphys.service.calendars import refuse_unreadable
     from tiphys.service.policy_file import read_policy
 
     policy = read_policy(file)
+    refuse_unreadable(policy)
     console.print(f"{file}: good; {policy.identity}")
 
 
