@@ -25,6 +25,7 @@ from tiphys.policies.freeze import (
     latest,
 )
 from tiphys.policies.policy import Policy
+from tiphys.service.errors import BadInputError
 
 MAX_BYTES: Final = 1 << 20
 MAX_EVENTS: Final = 20_000
@@ -46,6 +47,18 @@ def with_calendars(policy: Policy, folder: Path, now: datetime) -> Policy:
     known = {calendar.name: read_calendar(calendar, folder, now) for calendar in rule.calendars}
     read = WithCalendars(windows=rule.windows, calendars=rule.calendars, known=known)
     return replace(policy, settings={**policy.settings, rule.name: read})
+
+
+def refuse_unreadable(policy: Policy) -> None:
+    """Raise `BadInputError` for the calendars of a policy that deny because they cannot be read."""
+    rule = policy.rule(FreezeWindows)
+    problems = [
+        f"calendar {calendar.name} ({calendar.file}): {rule.read[calendar.name].problem}"
+        for calendar in rule.calendars
+        if calendar.name in rule.read and rule.read[calendar.name].problem
+    ]
+    if problems:
+        raise BadInputError("\n".join(problems))
 
 
 def read_calendar(calendar: Calendar, folder: Path, now: datetime) -> ReadCalendar:

@@ -8,7 +8,7 @@ import json
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tiphys.policies.gate import RULES
 from tiphys.policies.request_view import REQUEST
@@ -45,7 +45,7 @@ def _purpose(kind: type[Rule]) -> str:
 
 def _settings(kind: type[Rule]) -> str:
     rule = kind()
-    given = [f"`{one.name}: {_value(getattr(rule, one.name))}`" for one in fields(kind)]
+    given = [f"`{one.name}: {_value(getattr(rule, one.name))}`" for one in fields(cast("Any", kind))]
     return "<br>".join(given)
 
 

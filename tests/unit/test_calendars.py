@@ -10,6 +10,8 @@ from tiphys.policies.freeze import Calendar, FreezeWindows, ReadCalendar
 from tiphys.policies.policy import Policy
 from tiphys.service import calendars
 from tiphys.service.calendars import read_calendar, with_calendars
+from tiphys.service.commands import check_policy
+from tiphys.service.errors import BadInputError
 from tiphys.service.policy_file import read_policy
 
 NOW = datetime(2026, 3, 6, 12, tzinfo=UTC)
@@ -181,6 +183,15 @@ def test_a_policy_whose_calendar_is_missing_is_read_and_denies(tmp_path: Path) -
     (tmp_path / "policy.yaml").write_text(POLICY)
     rule = read_policy(tmp_path / "policy.yaml").rule(FreezeWindows)
     assert rule.read["holidays"].problem == "No such file or directory"
+
+
+def test_a_check_of_the_policy_names_the_calendar_that_cannot_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(POLICY)
+    with pytest.raises(BadInputError, match=r"holidays \(holidays\.ics\): No such file"):
+        check_policy(file)
+    (tmp_path / "holidays.ics").write_bytes(ics("DTSTART;VALUE=DATE:20200101").encode())
+    check_policy(file)
 
 
 def test_a_policy_without_calendars_stays_as_it_is(tmp_path: Path) -> None:
