@@ -192,6 +192,12 @@ runs = Table(
         postgresql_where=text("open"),
     ),
     Index("runs_namespace", "cluster", "namespace", "intended_at"),
+    # What is counted under the budget's lock, which everybody waits for.
+    Index("runs_cluster", "cluster", "intended_at"),
+    Index("runs_ended", "cluster", "namespace", "ended_at"),
+    Index("runs_open", "cluster", sqlite_where=text("open"), postgresql_where=text("open")),
+    Index("runs_owner", "owner_uid", "intended_at"),
+    Index("runs_target", "target_uid", "intended_at"),
 )
 
 run_stops = Table(
