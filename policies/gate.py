@@ -30,6 +30,7 @@ from tiphys.policies.limits import (
 )
 from tiphys.policies.model import Facts, Proposal
 from tiphys.policies.ownership import FieldOwner, LongJob, ReplicasOwner, RolloutInProgress
+from tiphys.policies.paused import Paused
 from tiphys.policies.people import Person, same_person
 from tiphys.policies.policy import Policy
 from tiphys.policies.protected import (
@@ -52,6 +53,7 @@ from tiphys.policies.verdict import (
 
 RULES: Final[tuple[type[Rule], ...]] = (
     StopSwitch,
+    Paused,
     ManagedCluster,
     OptedIn,
     ProtectedNamespaces,

@@ -222,6 +222,20 @@ class TargetFacts(Noun):
     read_at: Instant
 
 
+class PauseFact(Noun):
+    """A person's pause that covers the target."""
+
+    scope: str
+    """`cluster`, or `namespace:NAME`."""
+    by: str
+    reason: str = ""
+    until: Instant
+
+    def __str__(self) -> str:
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.scope} is paused by {self.by} until {self.until:%Y-%m-%d %H:%M:%S} UTC{why}"
+
+
 class HistoryFacts(Noun):
     """What the database knows about runs, breakers and freezes, counted under one lock."""
 
@@ -234,6 +248,8 @@ class HistoryFacts(Noun):
     """On this target or its owner."""
     frozen: str | None = None
     """Why the target is frozen, or None."""
+    pauses: tuple[PauseFact, ...] = ()
+    """Those that last and cover this target."""
 
 
 class StopFacts(Noun):

@@ -48,6 +48,7 @@ class RuleName(StrEnum):
     OPTED_IN = "opted-in"
     OWN_ALERTS = "own-alerts"
     OWN_PARTS = "own-parts"
+    PAUSED = "paused"
     PROTECTED_NAMESPACES = "protected-namespaces"
     REPLICAS_OWNER = "replicas-owner"
     RISK = "risk"

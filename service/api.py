@@ -43,10 +43,11 @@ from tiphys.service.holds import Hold, Holds
 from tiphys.service.incidents import Step
 from tiphys.service.ledger import Ledger
 from tiphys.service.people import may_over, namespace_of
-from tiphys.service.records import AuditEvent, Record
+from tiphys.service.records import Record
 from tiphys.service.reviews import Review, Reviews
 from tiphys.service.run_stops import RunStops
 from tiphys.service.stop_switch import StopSwitch
+from tiphys.service.stopping import Stopping
 from tiphys.service.undos import Undos
 from tiphys.service.views import DeadLetter, IncidentView, Views
 
@@ -111,11 +112,19 @@ class Undo(Noun):
     reason: str = Field(min_length=1, max_length=2000)
 
 
+class StopWish(Decision):
+    """Who stops everything new, why, and whether what runs shall stop and roll back as well."""
+
+    runs: bool = False
+
+
 class StopState(Noun):
     """The stop switch; `engaged` is null when nobody can say."""
 
     engaged: bool | None
     reason: str
+    incidents: tuple[str, ...] = ()
+    """Those whose run has now been asked to stop and to roll back."""
 
 
 def office(request: Request) -> Office:
@@ -295,29 +304,15 @@ async def read_stop(desk: Desk, _caller: Viewer) -> StopState:
     return StopState(engaged=facts.engaged, reason=facts.reason)
 
 
-async def engage(desk: Office, *, by: str, reason: str) -> str:
-    """Engage the stop and record who did; gives the ConfigMap that says it."""
-    if desk.stop is None:
-        raise UsageError("no credentials for the stop namespace are configured")
-    name = await desk.stop.engage(by=by, reason=reason, now=desk.ledger.clock())
-    body = {"config_map": name, "reason": reason}
-    try:
-        async with desk.ledger.database.transaction() as tx:
-            await desk.audit.append(tx, AuditEvent.STOP_ENGAGED, actor=by, body=body)
-    except AWAY as error:
-        raise DatabaseAwayError(
-            f"{why_away(error)}. All the same everything new is stopped, by ConfigMap {name}; "
-            "ask again when the database is back, so that the record says who did it"
-        ) from error
-    return name
-
-
 @router.post("/stop")
-async def engage_stop(desk: Desk, caller: Stopper, given: Decision) -> StopState:
+async def engage_stop(desk: Desk, caller: Stopper, wish: StopWish) -> StopState:
     """Stop everything new, in the API server itself; only a human's own credentials release it."""
-    by = caller.named(given.by).name
-    await engage(desk, by=by, reason=given.reason)
-    return StopState(engaged=True, reason=given.reason)
+    by = caller.named(wish.by).name
+    if wish.runs:  # of everybody: one's own are stopped one by one
+        caller.demand(PersonRole.OPERATOR, None)
+    stopping = Stopping(desk.ledger, desk.stop, desk.run_stops)
+    stopped = await stopping.stop(by=by, reason=wish.reason, runs=wish.runs)
+    return StopState(engaged=True, reason=wish.reason, incidents=stopped.incidents)
 
 
 @router.get("/reviews")

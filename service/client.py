@@ -48,6 +48,10 @@ class Client:
         """POST JSON and decode."""
         return self._call("POST", path, json=body)
 
+    def delete(self, path: str, **query: Any) -> Any:
+        """DELETE and decode."""
+        return self._call("DELETE", path, params=query)
+
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
         try:
             answer = self._http.request(method, path, **arguments)

@@ -1,12 +1,9 @@
 """The commands that talk to a running service, or to nobody at all (`audit verify`)."""
 
-import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
+from typing import Annotated, Any, Optional
 from urllib.parse import quote
 
 import typer
@@ -19,10 +16,6 @@ from tiphys.service.rendering import incidents_table, print_page
 from tiphys.service.settings import Settings
 from tiphys.service.telling import plain, sentence
 
-if TYPE_CHECKING:
-    from tiphys.service.stop_switch import StopSwitch
-
-T = TypeVar("T")
 console = Console(highlight=False, markup=False)
 
 Url = Annotated[
@@ -133,8 +126,9 @@ def decide(verb: str, incident: str, service: Client, person: dict[str, Any]) ->
 
 
 def holds(url: Url = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """List tripped breakers and frozen targets: where Tiphys stays away."""
-    found = client(url, data_dir).get("/api/holds")
+    """List tripped breakers, frozen targets and pauses: where Tiphys stays away."""
+    service = client(url, data_dir)
+    found = service.get("/api/holds")
     if as_json:
         show_json(found)
         return
@@ -144,6 +138,16 @@ def holds(url: Url = None, data_dir: DataDir = None, as_json: AsJson = False) ->
         console.print(f"  {plain(hold['reason'])}")
     if not found:
         console.print("no breaker is tripped and no target frozen")
+    for pause in service.get("/api/pauses"):
+        console.print(told_pause(pause))
+
+
+def told_pause(pause: dict[str, str]) -> str:
+    """Give one sentence about a pause, as the API has it."""
+    until = f"{pause['until'][:19]}Z"
+    return f"{pause['scope']} is paused by {plain(pause['by'])} until {until}: " + (
+        plain(pause["reason"]) or "no reason given"
+    )
 
 
 def release(
@@ -170,57 +174,6 @@ def undo(
     body = {**named(by), "reason": reason}
     found = client(url, data_dir).post(f"/api/runs/{quote(run, safe='')}/undo", body)
     console.print(f"{found['id']}: {plain(found['title'])}")
-
-
-def stop(
-    url: Url = None,
-    data_dir: DataDir = None,
-    by: By = "",
-    reason: Reason = "stopped by hand",
-    kubeconfig: Annotated[
-        Optional[Path], typer.Option(help="Your own credentials, when no service answers.")
-    ] = None,
-) -> None:
-    """Stop everything new, now; running workflows and their rollbacks go on."""
-    if kubeconfig is None:
-        client(url, data_dir).post("/api/stop", _person(by, reason, ""))
-    else:
-        now = datetime.now(UTC)
-        _switched(
-            kubeconfig, lambda switch: switch.engage(by=by or whoami(), reason=reason, now=now)
-        )
-    console.print("stopped: nothing new starts until a human runs `tiphys resume`")
-
-
-def resume(
-    kubeconfig: Annotated[
-        Optional[Path],
-        typer.Option(help="Your own credentials; Tiphys has none that could.", envvar="KUBECONFIG"),
-    ] = None,
-) -> None:
-    """Let work go on: deletes the stop ConfigMaps with your own credentials."""
-    names = _switched(kubeconfig, lambda switch: switch.release())
-    console.print(f"released: {', '.join(names)}" if names else "nothing was stopped")
-
-
-def _switched(kubeconfig: Path | None, work: "Callable[[StopSwitch], Awaitable[T]]") -> T:
-    """Use the stop switch with a person's own credentials."""
-    from tiphys.service.kubernetes_api import connect
-    from tiphys.service.stop_switch import LABEL, StopSwitch
-
-    namespace = Settings().stop_namespace
-    path = kubeconfig or Path.home() / ".kube" / "config"
-    if not path.exists():
-        raise UsageError(
-            f"{path} does not exist; say --kubeconfig, or look yourself: "
-            f"kubectl get configmap -n {namespace} -l {LABEL}=true"
-        )
-
-    async def run() -> T:
-        async with connect(path) as api:
-            return await work(StopSwitch(api, namespace))
-
-    return asyncio.run(run())
 
 
 def catalogue(as_json: AsJson = False) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import update
 from tiphys.policies.gate import approvers, judge
 from tiphys.policies.lifecycle import Move
 from tiphys.policies.limits import LaunchRate
-from tiphys.policies.model import EvidenceFact, Facts, Plan, Proposal, StopFacts
+from tiphys.policies.model import EvidenceFact, Facts, Instant, Plan, Proposal, StopFacts
 from tiphys.policies.plan import MAX_ENCODED_PLAN, digest, encode
 from tiphys.policies.policy import Policy
 from tiphys.policies.rule import RuleName
@@ -24,6 +24,7 @@ from tiphys.service.cases import Cases
 from tiphys.service.facts import FactTable, Seen
 from tiphys.service.incidents import Step, dump
 from tiphys.service.ledger import Entry, Job, Ledger
+from tiphys.service.pauses import covering
 from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs, RunTimes, breaker_scopes
 from tiphys.service.tables import proposals
@@ -33,6 +34,7 @@ WAITABLE = {
     RuleName.CLUSTER_CONCURRENCY,
     RuleName.FACTS_FRESH,
     RuleName.ONE_PER_TARGET,
+    RuleName.PAUSED,
     RuleName.ROLLOUT_IN_PROGRESS,
 }
 """Denials that pass by themselves: worth another look before a human is woken."""
@@ -138,6 +140,8 @@ class Decide:
             history = await self._runs.history(
                 entry.tx, proposal.target, seen.target, entry.now - window
             )
+            pauses = await covering(self._ledger.database, entry.tx, proposal.target, entry.now)
+            history = history.model_copy(update={"pauses": pauses})
         known = await self._cases.evidence(entry.tx, entry.incident.id)
         facts = Facts(
             alert=seen.alert,
@@ -287,7 +291,13 @@ def _may_wait(entry: Entry, judged: Judged) -> bool:
     """Whether only what passes by itself is in the way, and its deadline leaves time to pass."""
     denied, deadline = judged.judgement.denied_by, entry.incident.deadline_at
     in_time = deadline is None or entry.now + LOOK_AGAIN < deadline
-    return in_time and bool(denied) and denied <= WAITABLE
+    return in_time and bool(denied) and denied <= WAITABLE and _pauses_end_by(deadline, judged)
+
+
+def _pauses_end_by(deadline: Instant | None, judged: Judged) -> bool:
+    """Whether no pause lasts longer than the incident may wait: a human is told of it at once."""
+    pauses = judged.facts.history.pauses if judged.facts.history else ()
+    return deadline is None or all(pause.until < deadline for pause in pauses)
 
 
 def _planned(plan: Plan) -> dict[str, Any]:

@@ -7,7 +7,13 @@ from typing import Annotated, Optional
 import typer
 from pydantic import ValidationError
 
-from tiphys.service import ask_commands, commands, people_commands, setup_commands
+from tiphys.service import (
+    ask_commands,
+    commands,
+    people_commands,
+    setup_commands,
+    stop_commands,
+)
 from tiphys.service.conform.command import conform
 from tiphys.service.errors import TiphysError, UsageError
 
@@ -33,8 +39,9 @@ app.command()(commands.abort)
 app.command()(commands.holds)
 app.command()(commands.release)
 app.command()(commands.undo)
-app.command()(commands.stop)
-app.command()(commands.resume)
+app.command()(stop_commands.stop)
+app.command()(stop_commands.pause)
+app.command()(stop_commands.resume)
 app.command()(commands.catalogue)
 app.command()(conform)
 app.command()(setup_commands.migrate)

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
-from tiphys.service import answers_api, api
+from tiphys.service import answers_api, api, pauses_api
 from tiphys.service.api_people import Doors, HeaderDoor
 from tiphys.service.approvals import Approvals
 from tiphys.service.errors import ArgoUnavailableError
+from tiphys.service.events_out import EventMetrics, EventsOut, open_http, receiver_of
 from tiphys.service.gauges import Lookout, StandingMetrics, read_standing
 from tiphys.service.holds import Holds
 from tiphys.service.kubernetes_api import connect
@@ -60,6 +61,10 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
     )
     api.install(app, desk)
     app.include_router(answers_api.router)
+    app.include_router(pauses_api.router)
+    if (receiver := receiver_of(settings)) is not None:
+        http = await process.enter(open_http())
+        process.run("events", EventsOut(ledger, receiver, EventMetrics(), http).run())
     if settings.slack_bot_token is not None:
         from tiphys.service.slack.wiring import open_slack  # a second of imports
 

@@ -43,7 +43,7 @@ async def open_launcher(process: Process) -> Mapping[State, Stage]:
     times = WatchTimes(resolve=WATCH, max_attempts=policy.attempts.per_incident)
     return {
         State.INSPECTED: Decide(ledger, process.cases, runs, approvals, switch, rulebook),
-        State.LAUNCHING: Launch(ledger, runs, argo, key),
+        State.LAUNCHING: Launch(ledger, runs, argo, key, switch),
         State.RUNNING: Watch(ledger, runs, argo, times),
     }
 

@@ -1,9 +1,10 @@
 """A person's wish that a run stops: written by the gateway, carried out by the launcher.
 
-Invariant: the wish is in the record before the Workflow hears of it; a stopped Workflow still rolls
-back, which nobody can skip.
+Invariants: the wish is in the record before the Workflow hears of it; a stopped Workflow still
+rolls back, which nobody can skip; one that is wanted stopped before it exists is not created.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 from sqlalchemy import insert, select
@@ -16,7 +17,9 @@ from tiphys.service.errors import NothingRunsError
 from tiphys.service.ledger import Ledger
 from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs
-from tiphys.service.tables import run_stops
+from tiphys.service.tables import run_stops, runs
+
+_OPEN = {State.LAUNCHING, State.RUNNING}
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class RunStops:
         """Ask that the incident's run stops; raises `NothingRunsError`. The first wish counts."""
         async with self._ledger.person(incident_id) as entry:
             run = await self._runs.of(entry.tx, entry.incident)
-            if entry.incident.state != State.RUNNING or run is None:
+            if entry.incident.state not in _OPEN or run is None:
                 raise NothingRunsError(f"{entry.incident.id} is {entry.incident.state}")
             body = {"workflow": run.name, "by": by, "reason": reason}
             await entry.record(AuditEvent.RUN_STOP_ASKED, body, actor=by)
@@ -51,8 +54,20 @@ class RunStops:
             except IntegrityError as error:
                 raise NothingRunsError("it is being stopped already") from error
             await entry.look_again(entry.now)
-            await self._ledger.database.announce(entry.tx, State.RUNNING)
+            await self._ledger.database.announce(entry.tx, entry.incident.state)
             return entry.incident
+
+    async def ask_all(self, *, by: str, reason: str) -> list[Incident]:
+        """Ask that every open run stops; gives the incidents whose run was not asked before."""
+        asked: list[Incident] = []
+        async with self._ledger.database.reading() as tx:
+            found = (
+                (await tx.execute(select(runs.c.incident_id).where(runs.c.open))).scalars().all()
+            )
+        for incident_id in found:
+            with contextlib.suppress(NothingRunsError):  # it has ended, or is being stopped
+                asked.append(await self.ask(incident_id, by=by, reason=reason))
+        return asked
 
 
 async def stop_of(tx: Transaction, run: str) -> RunStop | None:

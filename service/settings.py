@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """Credentials that may create Workflows in `actions_namespace` and nothing else."""
     gateway_kubeconfig: Path | None = None
     """Credentials that may create the stop ConfigMap and nothing else."""
+    kubectl_config: Path | None = Field(default=None, validation_alias="KUBECONFIG")
+    """A person's own credentials, as kubectl finds them: for `tiphys resume --stop` alone."""
     actions_namespace: str = "tiphys-actions"
     """Where Workflows run."""
     stop_namespace: str = "tiphys-stop"
@@ -115,11 +117,17 @@ class Settings(BaseSettings):
     """The id of the channel for cards, such as `C0123456789`."""
     slack_api_url: str = Field(default="https://slack.com/api/", pattern="^https?://[^/]+/.*$")
     """Base URL of Slack's Web API."""
+    events_url: str | None = None
+    """Where events are posted as CloudEvents, https or this machine; default: nowhere."""
+    events_secret: SecretStr | None = None
+    """What they are signed with: `whsec_` and base64; two, separated by a space, to change it."""
+    events_types: Annotated[tuple[str, ...], NoDecode] = ()
+    """Which records, separated by commas; default: those that docs/events.md lists."""
 
     log_json: bool = False
     """Structured logs as JSON lines instead of text."""
 
-    @field_validator("alertmanager_urls", "people_proxies", mode="before")
+    @field_validator("alertmanager_urls", "events_types", "people_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return _words(value) if isinstance(value, str) else value
@@ -195,12 +203,17 @@ class Settings(BaseSettings):
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach us."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, as others cannot reach it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from tiphys.service.errors import ArgoUnavailableError
 from tiphys.service.kubernetes_api import TIMEOUT, UNREACHABLE, explain
 
 LABEL = "tiphys.io/stop"
-"""Its presence counts here, whatever its value; admission's policy looks for `true`."""
+"""Its presence counts, whatever its value, here as in admission's policy `stop`."""
 
 
 class StopSwitch:
@@ -32,11 +32,10 @@ class StopSwitch:
             )
         except (ApiException, ValueError, *UNREACHABLE):
             return None
+        # One that is being deleted counts until it is gone: admission still sees it.
         items = found.items or []
-        if not items:
-            return StopFacts(engaged=False)
-        first = items[0]
-        return StopFacts(engaged=True, reason=(first.data or {}).get("reason", "no reason given"))
+        reasons = [(item.data or {}).get("reason") or "no reason given" for item in items]
+        return StopFacts(engaged=bool(items), reason="; ".join(dict.fromkeys(reasons)))
 
     async def engage(self, *, by: str, reason: str, now: datetime) -> str:
         """Create the ConfigMap and return its name; raises `ArgoUnavailableError`."""

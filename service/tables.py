@@ -231,6 +231,30 @@ slack_requests = Table(
 )
 """Signed requests of the last minutes, so that none counts twice, whichever replica it comes to."""
 
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("scope", String, primary_key=True),
+    Column("by", String, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("at", String, nullable=False),
+    Column("until", String, nullable=False),
+)
+"""One row for each person and scope, `cluster` or `namespace:<name>`; over once `until` is past."""
+
+event_positions = Table(
+    "event_positions",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("seq", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due_at", String, nullable=False),
+    Column("holder", String, nullable=False),
+    Column("token", Integer, nullable=False),
+    Column("expires_at", String, nullable=False),
+)
+"""How far the events out have been told: the audit's number, and whose turn it is to go on."""
+
 freezes = Table(
     "freezes",
     metadata,

@@ -68,6 +68,10 @@ async def test_a_broken_policy_names_file_line_and_key(
         (("approve", "inc-aaaaaaaa"), ("tiphys serve",)),
         (("audit", "verify", "no-such-file"), ("no-such-file",)),
         (("resume", "--kubeconfig", "no-such-file"), ("no-such-file",)),
+        (("resume",), ("tiphys serve",)),
+        (("pause", "namespace:shop", "30m"), ("tiphys serve",)),
+        (("pause", "30m", "cluster"), ("the scope comes first: tiphys pause cluster 30m",)),
+        (("stop", "--runs", "--kubeconfig", "mine"), ("--runs", "--kubeconfig")),
     ],
 )
 async def test_a_mistake_is_one_sentence(

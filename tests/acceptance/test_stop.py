@@ -146,3 +146,67 @@ async def test_one_run_is_aborted_by_a_person_and_rolls_back(
         again = await drama.command("abort", incident, "--by", "ada")
         assert again.code == 2
         assert "There is no run to stop" in again.err
+
+
+async def test_stop_with_runs_has_what_runs_roll_back_and_nothing_new_begin(
+    on_stage: Callable[..., Any], until: Callable[..., Any], tmp_path: Path
+) -> None:
+    patient = {"verification": {"hold_seconds": 60}}
+    async with on_stage("overload", tmp_path, policy=patient) as drama:
+        await drama.play.strike()
+
+        async def acted() -> bool:
+            return bool(drama.acts)
+
+        await until(acted)
+        incident = (await drama.until_state("running"))["incident"]["id"]
+        done = await drama.command("stop", "--runs", "--by", "ada", "--reason", "wrong call")
+        assert done.code == 0, done.err
+        assert f"{incident}: its run is told to stop and rolls back" in done.out
+        again = await drama.command("stop", "--runs", "--by", "bob")
+        assert "nothing runs that was not told to stop before" in again.out
+        view = await drama.until_state("escalated")
+        assert view["incident"]["outcome"] == "rolled_back"
+        assert "stopped by ada: wrong call" in view["incident"]["reason"]
+        search = drama.stage.world.store.get(SEARCH.kind, SEARCH.namespace, SEARCH.name)
+        assert search["spec"]["replicas"] == 2
+        assert [r["actor"] for r in await drama.records("run_stop_asked")] == ["ada"]
+        assert (await by_hand(drama)).status_code == 403
+
+
+async def test_a_pause_is_listed_ends_by_a_word_and_is_no_stop(
+    on_stage: Callable[..., Any], until: Callable[..., Any], tmp_path: Path
+) -> None:
+    async with on_stage("overload", tmp_path, policy=QUICK) as drama:
+        why = ("--by", "ada", "--reason", "upgrading shop")
+        paused = await drama.command("pause", "namespace:shop", "1m", *why)
+        assert paused.code == 0, paused.err
+        listed = await drama.command("holds")
+        assert "namespace:shop is paused by ada until" in listed.out
+        assert "upgrading shop" in listed.out
+        await drama.play.strike()
+        view = await drama.until_state("proposed", "inspected")
+        assert not drama.workflows
+        assert not await drama.records("paged")
+
+        resumed = await drama.command("resume", "namespace:shop", "--by", "cyd")
+        assert "resumed: namespace:shop" in resumed.out
+        assert "still" not in resumed.out
+        await drama.until_recorded("workflow_created")
+        told = [(r["event"], r["actor"]) for r in await drama.records("paused", "resumed")]
+        assert told == [("paused", "ada"), ("resumed", "cyd")]
+        assert (await drama.view(view["incident"]["id"]))["incident"]["state"] != "escalated"
+
+        assert (await drama.command("pause", "namespace:shop", "--by", "ada")).code == 0
+        await drama.command("stop", "--by", "bob", "--reason", "an exercise")
+        elsewhere = await drama.command("resume")
+        assert "nothing was paused under cluster" in elsewhere.out
+        assert "namespace:shop is paused by ada" in elsewhere.out
+        assert "the stop is still engaged: an exercise" in elsewhere.out
+        assert "tiphys resume --stop" in elsewhere.out
+        admin = str(drama.stage.world.kubeconfigs["admin"])
+        assert (await drama.command("resume", "--stop", "--kubeconfig", admin)).code == 0
+
+        wrong = await drama.command("pause", "shop")
+        assert wrong.code == 2
+        assert "`cluster` or `namespace:NAME`" in wrong.err

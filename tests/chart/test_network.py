@@ -70,6 +70,34 @@ def test_each_role_reaches_what_it_needs(render: Render) -> None:
     assert into["tiphys-migrate"] == into["tiphys-test"] == set()
 
 
+@pytest.mark.parametrize(
+    ("way", "changes"),
+    [
+        ("slack", {"slack": {"channel": "C0123456789", "existingSecret": "s"},
+                   "people": {"existingSecret": "p"}}),
+        ("events", {"events": {"url": "https://events.example/in", "existingSecret": "e"}}),
+    ],
+)  # fmt: skip
+def test_only_the_gateway_reaches_chat_and_whom_it_tells_and_only_where_asked(
+    render: Render, way: str, changes: dict[str, Any]
+) -> None:
+    port = {f"networkPolicy.egress.{way}.ports": [8443]}
+
+    def reaching(objects: Objects) -> set[str]:
+        return {
+            name
+            for name, labels in labels_of(objects).items()
+            for spec in policies(objects, SYSTEM)
+            if chosen(spec, labels)
+            for rule in spec.get("egress", [])
+            if {8443} & {given["port"] for given in rule["ports"]}
+        }
+
+    assert reaching(render("split", {**changes, **port})) == {"tiphys-gateway"}
+    assert reaching(render("split", port)) == set()
+    assert reaching(render("single", {**changes, **port})) == {"tiphys"}
+
+
 def test_steps_reach_the_api_server_and_prometheus(render: Render) -> None:
     def ports(objects: Objects) -> set[str]:
         return {

@@ -215,6 +215,53 @@ def test_every_setting_that_the_chart_writes_is_one_of_the_service(render: Rende
         assert written - known <= {"TIPHYS_POLICY_SHA256", "TIPHYS_PLAYBOOKS_SHA256"}
 
 
+def test_people_chat_and_events_are_the_gateways_alone(render: Render) -> None:
+    """Their secrets are read from Secrets, and no other role is given them."""
+    spoken = {"TIPHYS_PEOPLE", "TIPHYS_SLACK", "TIPHYS_EVENTS"}
+    for name, spec in pods(render("full")).items():
+        container = spec["containers"][0]
+        given = {
+            v["name"]: v
+            for v in container.get("env", [])
+            if any(v["name"].startswith(begin) for begin in spoken)
+        }
+        mounted = {m["name"] for m in container.get("volumeMounts", []) if m["name"] == "people"}
+        if name != "tiphys-gateway":
+            assert (given, mounted) == ({}, set()), name
+            continue
+        secret = {n for n, v in given.items() if "valueFrom" in v}
+        assert secret == {
+            "TIPHYS_PEOPLE_PROXY_SECRET",
+            "TIPHYS_SLACK_BOT_TOKEN",
+            "TIPHYS_SLACK_APP_TOKEN",
+            "TIPHYS_SLACK_SIGNING_SECRET",
+            "TIPHYS_EVENTS_SECRET",
+        }
+        assert given["TIPHYS_EVENTS_TYPES"]["value"] == "run_ended,target_frozen"
+        [volume] = [v for v in spec["volumes"] if v["name"] == "people"]
+        assert volume["secret"]["secretName"] == "tiphys-people"
+        assert given["TIPHYS_PEOPLE"]["value"].startswith("/etc/tiphys/people/")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"slack": {"channel": "C012"}, "people": {"existingSecret": "p"}}, "slack.existingSecret"),
+        ({"slack": {"channel": "C012", "existingSecret": "s"}}, "people.existingSecret"),
+        ({"people": {"existingSecret": "p", "header": "X-User"}}, "need each other"),
+        ({"people": {"header": "X-User", "proxies": ["10.0.0.1"]}}, "people.existingSecret"),
+        ({"events": {"url": "https://events.example"}}, "events.existingSecret"),
+    ],
+)
+def test_what_people_chat_and_events_lack_is_said(
+    helm: Helm, changes: dict[str, Any], words: str
+) -> None:
+    argv = ["template", "tiphys", str(CHART), *values("split", changes)]
+    done = helm(*argv, stdin=as_values(changes))
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
 def test_the_page_deletes_every_template_that_the_chart_makes_again(render: Render) -> None:
     upgrade = "\n".join(sections(PAGE.read_text())["Upgrade"])
     place, key, value = re.findall(

@@ -118,6 +118,12 @@ BAD: dict[str, tuple[str, Any]] = {
     "a toleration's typo": ("steps.tolerations", [{"key": "a", "operater": "Exists"}]),
     "megabytes in words": ("nats.persistence.size", "4 GB"),
     "an unnamed Alertmanager": ("alertmanager.urls", [""]),
+    "events in the open": ("events.url", "http://events.example/in"),
+    "a password in the events' URL": ("events.url", "https://a:b@c/in"),
+    "an event that is a sentence": ("events.types", ["run ended"]),
+    "a channel's name for its id": ("slack.channel", "#incidents"),
+    "a header with a line break": ("people.header", "X-A\nB"),
+    "a proxy's name for its address": ("people.proxies", ["proxy.svc"]),
     "a playbook that is no YAML file": ("playbooks", {"a.txt": ""}),
 }  # fmt: skip
 

@@ -377,7 +377,7 @@ class Bench:
 
     def launch(self, argo: Argo, key: Ed25519PrivateKey) -> Launch:
         ledger, runs, _ = self.of(Role.LAUNCHER)
-        return Launch(ledger, runs, argo, key)
+        return Launch(ledger, runs, argo, key, self.lever)
 
     def watch(self, argo: Argo) -> Watch:
         ledger, runs, _ = self.of(Role.LAUNCHER)

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from tiphys.policies.lifecycle import State
 from tiphys.policies.people import PersonRole
 from tiphys.sandbox.loopback import serving
-from tiphys.service import api
+from tiphys.service import api, pauses_api
 from tiphys.service.api_people import Doors, HeaderDoor, role_of
 from tiphys.service.people import People
 from tiphys.service.people_file import create_token
@@ -107,6 +107,7 @@ async def desk_of(
         doors=Doors(people, header if proxies else None),
     )
     api.install(app, office)
+    app.include_router(pauses_api.router)
     async with serving(app) as url, httpx2.AsyncClient(base_url=url, trust_env=False) as http:
         yield Desk(http, app, people, file, time)
 
@@ -353,3 +354,44 @@ async def test_another_site_cannot_act_through_a_browser(bench: Any, tmp_path: P
         path = f"/api/incidents/{incident.id}/approve"
         assert (await desk.ask("", "POST", path, {}, **headers)).status_code == 403
     assert (await bench.get(incident)).state == State.AWAITING_APPROVAL
+
+
+# --- holding Tiphys back --------------------------------------------------------------------------
+
+
+async def test_a_pause_takes_an_operator_of_its_scope_and_ends_by_an_admin_or_its_maker(
+    desk: Desk,
+) -> None:
+    shop, cluster = ({"scope": one, "time": "10m"} for one in ("namespace:shop", "cluster"))
+    assert await desk.status("vera", "POST", "/api/pauses", shop) == 403
+    assert await desk.status("olga", "POST", "/api/pauses", cluster) == 403, "only in shop"
+    other = {"scope": "namespace:other"}
+    assert await desk.status("olga", "POST", "/api/pauses", other) == 403
+    assert await desk.status("olga", "POST", "/api/pauses", {**shop, "by": "adam"}) == 403
+    made = await desk.ask("olga", "POST", "/api/pauses", shop)
+    assert (made.status_code, made.json()["by"]) == (200, "olga")
+    assert [p["by"] for p in (await desk.ask("vera", "GET", "/api/pauses")).json()] == ["olga"]
+    there = "/api/pauses?scope=namespace:shop"
+    assert await desk.status("anna", "DELETE", there) == 403, "an approver, and not hers"
+    assert await desk.status("olga", "DELETE", there) == 200
+    assert await desk.status("olga", "POST", "/api/pauses", shop) == 200
+    assert len((await desk.ask("adam", "DELETE", there)).json()) == 1
+    assert await desk.status("abel", "POST", "/api/pauses", cluster) == 200
+
+
+async def test_everybodys_runs_are_stopped_only_by_who_may_act_everywhere(
+    bench: Any, kube: Any, tmp_path: Path
+) -> None:
+    incident = await bench.launching()
+    stop = StopSwitch(kube.gateway, "tiphys-stop")
+    async with desk_of(bench, tmp_path, stop=stop) as desk:
+        whole = {"reason": "wrong call", "runs": True}
+        assert await desk.status("olga", "POST", "/api/stop", whole) == 403
+        assert kube.store.list("ConfigMap", "tiphys-stop") == []
+        assert await desk.status("olga", "POST", "/api/stop", {"reason": "mine"}) == 200
+        answer = await desk.ask("abel", "POST", "/api/stop", whole)
+        assert answer.json()["incidents"] == [incident.id]
+        assert (await desk.ask("abel", "POST", "/api/stop", whole)).json()["incidents"] == []
+    told = [(r.event, r.actor) for r in await bench.records() if "stop" in r.event]
+    engaged, asked = AuditEvent.STOP_ENGAGED, AuditEvent.RUN_STOP_ASKED
+    assert told == [(engaged, "olga"), (engaged, "abel"), (asked, "abel"), (engaged, "abel")]

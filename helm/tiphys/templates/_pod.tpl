@@ -5,6 +5,7 @@
 {{- $v := $root.Values -}}
 {{- $single := eq $role "single" -}}
 {{- $signs := or $single (eq $role "launcher") -}}
+{{- $meets := and $v.people.existingSecret (or $single (eq $role "gateway")) -}}
 metadata:
   labels:
     {{- include "tiphys.labels" $root | nindent 4 }}
@@ -79,6 +80,9 @@ spec:
         {{- if $signs }}
         - {name: key, mountPath: /run/tiphys, readOnly: true}
         {{- end }}
+        {{- if $meets }}
+        - {name: people, mountPath: /etc/tiphys/people, readOnly: true}
+        {{- end }}
         {{- if $v.policy }}
         - {name: policy, mountPath: /etc/tiphys/policy, readOnly: true}
         {{- end }}
@@ -107,6 +111,13 @@ spec:
     - name: key
       emptyDir: {medium: Memory, sizeLimit: 1Mi}
     {{- end }}
+    {{- if $meets }}
+    - name: people
+      secret:
+        secretName: {{ $v.people.existingSecret }}
+        defaultMode: 0440
+        items: [{key: people.yaml, path: people.yaml}]
+    {{- end }}
     {{- if $v.policy }}
     - name: policy
       configMap: {name: tiphys-policy}
@@ -132,6 +143,7 @@ spec:
 {{- if or $all (eq $role "gateway") }}
 {{ include "tiphys.secret" (list "TIPHYS_WEBHOOK_TOKEN" (include "tiphys.tokens" $root) "webhook") }}
 {{ include "tiphys.secret" (list "TIPHYS_API_TOKEN" (include "tiphys.tokens" $root) "api") }}
+{{- include "tiphys.peopleEnv" $root }}
 {{- end }}
 {{- if or $all (eq $role "agents") }}
 {{- with $v.prometheus.url }}
@@ -150,6 +162,45 @@ spec:
 {{- end }}
 {{- if or $all (eq $role "launcher") }}
 - {name: TIPHYS_LAUNCHER_KEY, value: /run/tiphys/launcher.key}
+{{- end }}
+{{- end -}}
+
+{{/* What the gateway is told of people, and of where they hear of it. */}}
+{{- define "tiphys.peopleEnv" -}}
+{{- $people := .Values.people -}}
+{{- $slack := .Values.slack -}}
+{{- $events := .Values.events -}}
+{{- if and (or $people.header $people.proxies $people.proxySecret $slack.channel) (not $people.existingSecret) }}
+{{- fail "people.existingSecret is required with people.header and with slack.channel" }}
+{{- end }}
+{{- if ne (empty $people.header) (empty $people.proxies) }}
+{{- fail "people.header and people.proxies need each other" }}
+{{- end }}
+{{- if $people.existingSecret }}
+- {name: TIPHYS_PEOPLE, value: /etc/tiphys/people/people.yaml}
+{{- end }}
+{{- with $people.header }}
+- {name: TIPHYS_PEOPLE_HEADER, value: {{ . | quote }}}
+- {name: TIPHYS_PEOPLE_PROXIES, value: {{ join "," $people.proxies | quote }}}
+{{- end }}
+{{- with $people.proxySecret }}
+{{ include "tiphys.secret" (list "TIPHYS_PEOPLE_PROXY_SECRET" . "secret") }}
+{{- end }}
+{{- with $slack.channel }}
+{{- $secret := required "slack.existingSecret is required with slack.channel" $slack.existingSecret }}
+- {name: TIPHYS_SLACK_CHANNEL, value: {{ . | quote }}}
+{{ include "tiphys.secret" (list "TIPHYS_SLACK_BOT_TOKEN" $secret "bot-token") }}
+{{- range $name, $key := dict "TIPHYS_SLACK_APP_TOKEN" "app-token" "TIPHYS_SLACK_SIGNING_SECRET" "signing-secret" }}
+- name: {{ $name }}
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ $key }}, optional: true}}
+{{- end }}
+{{- end }}
+{{- with $events.url }}
+- {name: TIPHYS_EVENTS_URL, value: {{ . | quote }}}
+{{ include "tiphys.secret" (list "TIPHYS_EVENTS_SECRET" (required "events.existingSecret is required with events.url" $events.existingSecret) "secret") }}
+{{- end }}
+{{- with $events.types }}
+- {name: TIPHYS_EVENTS_TYPES, value: {{ join "," . | quote }}}
 {{- end }}
 {{- end -}}
 

@@ -28,7 +28,7 @@ ROOT = HERE.parents[2]
 CHART = ROOT / "helm" / "tiphys"
 SYSTEM = "tiphys-system"
 RELEASE = "tiphys"
-QUEUES = ("e2e-overload", "e2e-ineffective")
+QUEUES = ("e2e-overload", "e2e-ineffective", "e2e-undone")
 """Namespaces whose front tells Prometheus how many requests wait."""
 EXECUTOR = "docker.io/tiphys/argoexec:v4.0.2"
 

@@ -22,9 +22,11 @@ from shop import Shop
 
 from tools.cluster.target import Target
 
-CARTS = ("release", "wedged", "approval", "gateway", "agents", "launcher", "broker", "argo")
-"""Namespaces with a cart; the last five are for kills."""
-SEARCHES = {"overload": "no", "ineffective": "yes"}
+PEOPLE = ("denied", "stopped")
+KILLED = ("gateway", "agents", "launcher", "broker", "argo")
+CARTS = ("release", "wedged", "approval", *PEOPLE, *KILLED)
+"""Namespaces with a cart."""
+SEARCHES = {"overload": "no", "ineffective": "yes", "undone": "no"}
 """Namespaces with a search, and whether it needs the database."""
 NAMES = (*CARTS, *SEARCHES, "missing")
 
@@ -70,7 +72,7 @@ def bed(cluster: Target, shops: Shops) -> Generator[Bed]:
 
 @pytest.fixture(scope="session")
 def struck(bed: Bed, shops: Shops) -> Mapping[str, str]:
-    """Break six things in six ways; gives what the tests need to know of before."""
+    """Break several things in several ways; gives what the tests need to know of before."""
     assert bed.tiphys.get("/api/stop")["engaged"] is False
     before = shops["ineffective"].kubectl.get("deployment", "search", "e2e-ineffective")
     shops["ineffective"].load()  # first: its verification takes longest
@@ -80,6 +82,8 @@ def struck(bed: Bed, shops: Shops) -> Mapping[str, str]:
         "approval": shops["approval"].wedge(),
         "before": json.dumps(before),
     }
-    shops["overload"].load()
+    for name in ("overload", "undone"):
+        shops[name].load()
+    known["denied"] = shops["denied"].wedge()
     shops["missing"].deploy("missing")
     return known

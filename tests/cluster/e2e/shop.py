@@ -69,6 +69,10 @@ class Shop:
         """Send more requests than two workers can answer."""
         self.kubectl.ask(self.namespace, "services/queue:8080", f"rate/{LOADED}")
 
+    def unload(self) -> None:
+        """Send what two workers answer at once."""
+        self.kubectl.ask(self.namespace, "services/queue:8080", f"rate/{QUIET}")
+
     def wait_for_pods(self, deployment: str, count: int, seconds: float = 120) -> None:
         """Wait until so many pods are ready and no other is left."""
 
