@@ -61,14 +61,14 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
     )
     api.install(app, desk)
     app.include_router(answers_api.router)
-    if settings.slack_bot_token is not None:
-        from tiphys.service.slack.wiring import open_slack  # a second of imports
-
-        await open_slack(process, app, desk, people)
     app.include_router(pauses_api.router)
     if (receiver := receiver_of(settings)) is not None:
         http = await process.enter(open_http())
         process.run("events", EventsOut(ledger, receiver, EventMetrics(), http).run())
+    if settings.slack_bot_token is not None:
+        from tiphys.service.slack.wiring import open_slack  # a second of imports
+
+        await open_slack(process, app, desk, people)
     return app, Webhook(settings, bus, WebhookMetrics())
 
 

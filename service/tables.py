@@ -236,6 +236,7 @@ slack_requests = Table(
     Column("at", String, nullable=False),
 )
 """Signed requests of the last minutes, so that none counts twice, whichever replica it comes to."""
+
 pauses = Table(
     "pauses",
     metadata,

@@ -45,7 +45,9 @@ def _purpose(kind: type[Rule]) -> str:
 
 def _settings(kind: type[Rule]) -> str:
     rule = kind()
-    given = [f"`{one.name}: {_value(getattr(rule, one.name))}`" for one in fields(cast("Any", kind))]
+    given = [
+        f"`{one.name}: {_value(getattr(rule, one.name))}`" for one in fields(cast("Any", kind))
+    ]
     return "<br>".join(given)
 
 

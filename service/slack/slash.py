@@ -14,16 +14,16 @@ from tiphys.policies.people import Person, PersonRole
 from tiphys.service.answers import Answer, answer
 from tiphys.service.api import Office
 from tiphys.service.errors import NotAllowedError, UsageError
+from tiphys.service.pauses import Pauses
 from tiphys.service.people import demand, may_over, namespace_of
 from tiphys.service.slack import blocks
 from tiphys.service.slack.attempts import Attempt, Attempts
 from tiphys.service.slack.blocks import Block
-from tiphys.service.slack.buttons import undo
 from tiphys.service.slack.card import rest_of
-from tiphys.service.slack.escaping import shown, spoken
+from tiphys.service.slack.escaping import name, shown, spoken
+from tiphys.service.slack.orders import Orders
 from tiphys.service.slack.poster import drawn
 from tiphys.service.slack.workspace import Workspace
-from tiphys.service.stopping import Stopping
 
 COMMAND: Final = "/tiphys"
 MOST_LISTED: Final = 25
@@ -54,6 +54,13 @@ def said(text: str) -> Said:
 Work = Callable[[Person, str], Awaitable[Said]]
 
 
+def _saying(order: Callable[[Person, str], Awaitable[str]]) -> Work:
+    async def work(person: Person, rest: str) -> Said:
+        return said(await order(person, rest))
+
+    return work
+
+
 class Commands:
     """Every word of the command."""
 
@@ -61,6 +68,7 @@ class Commands:
         self._office = office
         self._attempts = attempts
         self._workspace = workspace
+        orders = Orders(office, attempts)
         self._words: Mapping[str, tuple[Work, str, bool]] = {
             "status": (
                 self._status,
@@ -69,8 +77,10 @@ class Commands:
             ),
             "incident": (self._incident, "incident ID: one incident's card", False),
             "ask": (self._ask, "ask ID QUESTION: what the evidence says of it", False),
-            "undo": (self._undo, "undo RUN REASON: have a finished run undone", True),
-            "stop": (self._stop, "stop [REASON]: nothing new starts, at once", True),
+            "undo": (_saying(orders.undo), "undo RUN REASON: have a finished run undone", True),
+            "pause": (_saying(orders.pause), "pause [SCOPE] [TIME]: nothing new, a while", True),
+            "resume": (_saying(orders.resume), "resume [SCOPE]: end a pause", True),
+            "stop": (_saying(orders.stop), "stop [--runs] [REASON]: nothing new, at once", True),
         }
 
     async def run(self, typed: Typed) -> None:
@@ -116,6 +126,11 @@ class Commands:
         ]
         if len(found) > MOST_LISTED:
             lines.append(f"…and {len(found) - MOST_LISTED} more: tiphys incidents list")
+        lines += [
+            f"• paused: {shown(one.scope, 100)} until {one.until:%H:%M:%S} UTC by "
+            f"{name(one.by, 100)} {shown(one.reason, 200)}".rstrip()
+            for one in await Pauses(self._office.ledger).all()
+        ]
         words = f"{len(found)} open incidents{': ' if head else ''}{head}. {await self._stopped()}"
         text = blocks.lines(shown(words, 600), lines, more="tiphys incidents list")
         return Said(spoken(words, 600), [blocks.section(text)])
@@ -139,27 +154,6 @@ class Commands:
         demand(person, PersonRole.VIEWER, namespace_of(view.incident))
         found = answer(view.evidence, _needed(question.strip(), "ask ID QUESTION"))
         return Said(spoken(found.nothing, 600), [blocks.section(told(found, rest_of(view)))])
-
-    # --- ordering -------------------------------------------------------------------------------
-
-    async def _undo(self, person: Person, rest: str) -> Said:
-        run, _, reason = rest.partition(" ")
-        if not run or not reason.strip():
-            raise UsageError("say which run and why: undo RUN REASON")
-        found = await undo(self._office, run, person, reason.strip()[:2000])
-        return said(f"{found.id}: {found.title}. It goes through the same gate and approval.")
-
-    async def _stop(self, person: Person, rest: str) -> Said:
-        if not self._attempts.stops(person):
-            raise NotAllowedError(f"{person.name} has not the role operator anywhere")
-        reason = rest[:2000] or "stopped from Slack"
-        desk = self._office
-        stopping = Stopping(desk.ledger, desk.stop, desk.run_stops)
-        name = (await stopping.stop(by=person.name, reason=reason)).config_map
-        return said(
-            f"Stopped: nothing new starts until a human deletes ConfigMap {name}, with "
-            "`tiphys resume --stop` and their own credentials. What runs goes on, its rollback too."
-        )
 
 
 def told(found: Answer, more: str) -> str:

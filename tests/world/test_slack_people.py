@@ -421,6 +421,46 @@ async def test_who_may_not_stop_does_not(
     assert [r.body["what"] for r in await bench.records() if r.event == "chat_refused"] == ["stop"]
 
 
+async def test_pause_and_resume_are_by_those_who_may(bench: Any, slack: Slack, chat: Chat) -> None:
+    for number, (user, text, says) in enumerate(
+        (
+            ("UEVE", "pause", "eve has not the role operator"),
+            ("UBOB", "pause", "bob has not the role operator"),
+            ("UBOB", "pause namespace:shop 30m the sale", "Paused: namespace:shop until"),
+            ("UANN", "pause 2h", "Paused: cluster until"),
+            ("UEVE", "status", "the sale"),
+            ("UBOB", "resume", "bob has not the role"),
+            ("UBOB", "resume namespace:shop", "Resumed: namespace:shop"),
+            ("UANN", "resume", "Resumed: cluster"),
+            ("UANN", "resume", "Nothing was paused"),
+            ("UANN", "pause namespace:shop 9000d", "a pause lasts"),
+        )
+    ):
+        await slack.command(user, text)
+        await until(lambda n=number: len(slack.whispers) > n)
+        whisper = slack.whispers[number]
+        assert whisper.user == user
+        assert says in str(whisper.blocks), text
+    assert await bench.rows("pauses") == []
+    assert chat.woken
+
+
+async def test_stop_has_what_runs_stop_too(
+    bench: Any, slack: Slack, kube: Any, tmp_path: Path
+) -> None:
+    incident = await bench.run(bench.launch(kube.argo, kube.key), await bench.launching())
+    assert incident.state == State.RUNNING
+    switch = StopSwitch(kube.gateway, installation.STOP)
+    async with chat_of(bench, slack, tmp_path, stop=switch):
+        await slack.command("UBOB", "stop --runs the whole zone is down")
+        assert "bob has not the role operator everywhere" in await told(slack, "UBOB")
+        assert not (await switch.read()).engaged
+        await slack.command("UANN", "stop --runs the whole zone is down")
+        assert "1 runs are told to stop" in await told(slack, "UANN")
+    [row] = await bench.rows("run_stops")
+    assert (row["by"], row["reason"]) == ("ann", "the whole zone is down")
+
+
 async def test_what_is_no_command_is_answered_with_those_that_are(
     bench: Any, slack: Slack, socket: Chat
 ) -> None:
