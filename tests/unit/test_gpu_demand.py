@@ -134,7 +134,7 @@ def test_a_node_that_is_being_deleted_has_room_for_nobody() -> None:
     assert no_room([FULL], "n1", nodes, [FULL]) == "n1 is the last node that takes pods"
 
 
-# --- which machine may go -------------------------------------------------------------------------
+# --- a pool of two --------------------------------------------------------------------------------
 
 
 class Pair:
@@ -161,6 +161,18 @@ def machine(number: int) -> Obj:
 
 
 PAIR: Obj = {"metadata": {"name": "pair", "annotations": {pools.LEAST: "1", pools.MOST: "4"}}}
+
+
+def test_a_machine_whose_gpus_are_not_there_does_not_speak_for_one_more() -> None:
+    """Its driver may have failed: those that wait need the pool to grow all the more."""
+    without = node("n2")
+    without["status"]["allocatable"] = {**ROOM, GPU: "0"}
+    around = {"Node": [node("n1"), without], "Pod": [FULL, pod("c", {GPU: "8"})]}
+    [size] = resized(Pair(), PAIR, around, (2, 3))
+    assert (size.path, size.intended) == ("/spec/replicas", 3)
+    around["Node"] = [without]
+    with pytest.raises(NotApplicableError, match="no ready node of the pool shows"):
+        resized(Pair(), PAIR, around, (1, 2))
 
 
 def closed(nodes: Sequence[Obj], *pods: Obj) -> list[str]:
