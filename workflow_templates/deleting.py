@@ -78,7 +78,7 @@ class Deleting:
             if isinstance(seen, Report):
                 return self._ended(seen, deleted)
             for one in seen:
-                if not mark.claim(run, {}):
+                if not mark.claim(run):
                     return self._ended(refused("rollback of this run has begun"), deleted)
                 try:
                     self.delete(one)

@@ -168,14 +168,12 @@ class Fenced:
         until = run.now() + timedelta(seconds=self.deadlines.rollback)
         while run.now() < until:
             target = self._ours()
-            stands = mark.standing(run, target, self.mark_of(target)) if target else Standing.LOST
-            if stands in {Standing.UNTOUCHED, Standing.ANOTHERS} or not (target or claimed):
+            stands = mark.standing(run, target, self.mark_of(target))
+            if stands in {Standing.UNTOUCHED, Standing.ANOTHERS}:
                 if run.now() >= settled:
                     return Report(Result.NOTHING_CHANGED, "this run changed nothing", {})
                 run.sleep(PAUSE_SECONDS)
                 continue
-            if target is None:
-                return _NOT_THERE
             if foreign := self._foreign(target, stands):
                 return foreign
             if stands is Standing.UNDONE:
@@ -195,8 +193,6 @@ class Fenced:
     def foreign(self) -> Report | None:
         """Say that somebody else has changed since what this run wrote, or None."""
         target = self._ours()
-        if target is None:
-            return _NOT_THERE if mark.found(self.run, self.run.digest, Trace.ACT) else None
         stands = mark.standing(self.run, target, self.mark_of(target))
         if stands in {Standing.UNTOUCHED, Standing.ANOTHERS} or self.unwritten():
             return None
@@ -209,7 +205,7 @@ class Fenced:
         are still, or again, those that were there.
         """
         target = self._ours()
-        if target is None or not self._has(target, intended=False):
+        if not target or not self._has(target, intended=False):
             return False
         return mark.standing(self.run, target, self.mark_of(target)) is Standing.LOST
 
@@ -245,7 +241,7 @@ class Fenced:
             except Unreachable:
                 run.sleep(PAUSE_SECONDS)
                 continue
-            if target is None or not self._has(target, intended=False):
+            if not target or not self._has(target, intended=False):
                 observed = {"values": target and self._values(target)}
                 return Report(Result.NOT_UNDONE, "the values did not stay as put back", observed)
             if caught_up(target):
@@ -256,13 +252,14 @@ class Fenced:
             run.sleep(PAUSE_SECONDS)
         return Report(Result.NOT_UNDONE, "the controller did not take the values up in time", {})
 
-    def _ours(self) -> Object | None:
+    def _ours(self) -> Object:
+        """Read it; empty when it is gone, or another one of its name."""
         try:
             target = self.read()
         except Gone:
-            return None
+            return {}
         wanted = self.of or self.run.plan.target
-        return target if at(target, "/metadata/uid") == wanted.uid else None
+        return target if at(target, "/metadata/uid") == wanted.uid else {}
 
     def _has(self, target: Object, *, intended: bool) -> bool:
         return all(

@@ -92,7 +92,7 @@ def _put(pod: Object, places: Sequence[Place]) -> bool:
 
 
 def _waits(pod: Object) -> bool:
-    if at(pod, "/status/phase") != "Pending" or at(pod, "/spec/nodeName"):
+    if at(pod, "/spec/nodeName"):
         return False
     if at(pod, "/metadata/deletionTimestamp") or at(pod, "/status/nominatedNodeName"):
         return False

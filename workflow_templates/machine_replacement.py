@@ -84,7 +84,7 @@ def whole_again(gone: Change, node: str, related: Related_) -> Health:
         return Health(False, f"node {node} has not gone yet")
     machines = _machines_of(_sets_of(top, kind, related), related)
     here = [one for one in machines if not _leaving(one)]
-    well = [one for one in here if (own := _node_of(one, nodes)) and _serves(own, wanted_gpus)]
+    well = [one for one in here if _serves(_node_of(one, nodes) or {}, wanted_gpus)]
     wanted = replicas(top)
     if len(well) < wanted or len(machines) > len(here):
         return Health(False, f"{len(well)} of {wanted} machines of the pool are ready with "
@@ -164,7 +164,7 @@ def _held(node: Object, pool: Pool, related: Related_) -> str | None:
     """Say who else is at work on it, or wants it left alone."""
     machine, space = pool.machine, at(pool.machine, "/metadata/namespace")
     spaces = {name_of(one): one for one in related.get("Namespace", ())}
-    if not (place := spaces.get(str(space))) or not opted_in(place):
+    if not opted_in(spaces.get(str(space), {})):
         return f"namespace {space} of machine {name_of(machine)} did not opt in"
     for one in (node, machine, *pool.sets, pool.top):
         if _leaving(one):

@@ -136,7 +136,10 @@ def annotating(target: Object, text: str) -> list[Json]:
 
 
 def standing(run: Run, target: Object, text: str) -> Standing:
-    """Judge a target by its mark `text`, and by the claim where the mark is silent."""
+    """Judge a target by its mark `text`, and by the claim where the mark is silent.
+
+    What is gone is empty, and lost where it was claimed.
+    """
     digest, _, ending = text.rpartition(".")
     if digest == run.digest:
         return Standing.UNDONE if ending == Trace.UNDONE else Standing.OURS
@@ -170,6 +173,7 @@ def claim(run: Run, *targets: Object) -> bool:
     """Leave the claim before the first write; False when rollback has closed the door.
 
     A run that writes several objects claims them all at once: of a second claim nothing is left.
+    Of what it only deletes nothing is said.
     """
     notes = {key: value for one in targets for key, value in _generation(run, one).items()}
     _leave(run, Trace.ACT, f"acts: {run.plan.action}", notes)
@@ -228,25 +232,21 @@ def events_of(target: Target) -> str:
 
 
 def _generation(run: Run, target: Object) -> dict[str, str]:
-    """Give what the claim says of an object, which moves with all that is not its status.
-
-    Nothing is said of what has none, such as a pod that is deleted.
-    """
+    """Give what the claim says of an object, which moves with all that is not its status."""
     uid = str(at(target, "/metadata/uid"))
     key = GENERATION if uid == run.plan.target.uid else f"{GENERATION}.{uid}"
-    version = _version(target)
-    return {key: version} if version else {}
+    return {key: _version(target)}
 
 
 def _version(target: Object) -> str:
-    """Give what moves whenever somebody writes more than the status; empty for nothing.
+    """Give what moves whenever somebody writes more than the status.
 
     Nodes, ConfigMaps and volume claims have no generation: then it is what they are, and who wrote
     more than metadata last, so that a value that was put back is no longer the one that was seen.
     """
     counted = at(target, "/metadata/generation")
-    if counted or not target:
-        return str(counted or "")
+    if counted:
+        return str(counted)
     writers = cast("list[dict[str, Any]]", at(target, "/metadata/managedFields") or [])
     told: Json = [
         [e.get("manager"), e.get("time")]

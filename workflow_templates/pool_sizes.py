@@ -68,6 +68,11 @@ def _members(kind: PoolKind, pool: Object, related: Related) -> Sequence[Member]
     return found
 
 
+def _node(member: Member) -> Object:
+    """Give a machine's node; `_members` refuses a machine that has none."""
+    return cast("Object", member.node)
+
+
 def _bounded(pool: Object, before: int, after: int) -> None:
     allowed = limits(pool)
     if allowed is None:
@@ -97,9 +102,7 @@ def concerns(pool: Object, related: Related, pod: Object, kind: PoolKind) -> boo
 
 def _needed(members: Sequence[Member], related: Related, more: int) -> None:
     nodes, pods = related.get("Node", ()), related.get("Pod", ())
-    alike = [
-        one.node for one in members if one.node and open_for_pods(one.node) and has_gpus(one.node)
-    ]
+    alike = [node for node in map(_node, members) if open_for_pods(node) and has_gpus(node)]
     if not alike:
         raise NotApplicableError("no ready node of the pool shows what one more would offer")
     needed = machines_needed(alike[-1], nodes, pods)
@@ -133,20 +136,20 @@ def _counted(quota: Object, more: int) -> None:
 def _idle(members: Sequence[Member], related: Related, fewer: int) -> Sequence[Member]:
     """Choose machines whose open nodes run nothing but what DaemonSets bring, the newest first."""
     nodes, pods = related.get("Node", ()), related.get("Pod", ())
-    found = [m for m in members if m.node and open_for_pods(m.node) and not busy(m.node, pods)]
+    found = [m for m in members if open_for_pods(_node(m)) and not busy(_node(m), pods)]
     if len(found) < fewer:
         why = f"{len(found)} machines of the pool are empty, not {fewer}; nothing is evicted"
         raise NotApplicableError(why)
     going = found[len(found) - fewer :]
-    gone = {name_of(one.node) for one in going if one.node}
+    gone = {name_of(_node(one)) for one in going}
     left = [node for node in nodes if name_of(node) not in gone]
-    if machines_needed(going[0].node or {}, left, pods):
+    if machines_needed(_node(going[0]), left, pods):
         raise NotApplicableError("pods wait for GPUs that machines of the pool bring")
     return going
 
 
 def _leaving(kind: PoolKind, member: Member) -> tuple[Change, Change]:
-    node = cast("Object", member.node)
+    node = _node(member)
     closed = Change(
         of=ObjectReference(**reference(node, NODE)),
         path=UNSCHEDULABLE,

@@ -5,7 +5,6 @@ nothing to put back. An Event of the run says before the deletion that it is abo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 from pydantic import Field
@@ -236,8 +235,6 @@ class ReplaceGpuNode(Action):
     def _fenced(self, run: Run) -> Fenced:
         """Fence the node alone: pods and machine are no fields of it."""
         target = run.plan.target
-        own = tuple(change for change in run.plan.changes if change.of is None)
-        alone = replace(run, plan=run.plan.model_copy(update={"changes": own}))
 
         def read() -> Object:
             return run.cluster.get(*NODE, "", target.name)
@@ -245,7 +242,7 @@ class ReplaceGpuNode(Action):
         def write(node: Object, values: Values, trace: Trace) -> None:
             run.cluster.patch_node(node, patch_of(node, values, f"{run.digest}.{trace}"))
 
-        return Fenced(alone, self.deadlines, read, mark.by_annotation, write)
+        return Fenced(run, self.deadlines, read, mark.by_annotation, write)
 
     def _deviation(self, run: Run, node: Object) -> str | None:
         parameters = ReplaceGpuNodeParameters.model_validate(run.plan.parameters)
@@ -281,7 +278,7 @@ def _as_opened(node: Object) -> Object:
     Whether that run has ended is judged by its mark.
     """
     ending = mark.by_annotation(node).rpartition(".")[2]
-    if not cordoned(node) or ending not in mark.LEFT:
+    if ending not in mark.LEFT:
         return node
     spec = node.get("spec")
     kept = spec if isinstance(spec, dict) else {}

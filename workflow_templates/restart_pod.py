@@ -108,7 +108,7 @@ class RestartPod(Action):
         while run.now() < until:
             if seen := self._look(run):
                 return seen
-            if not mark.claim(run, {}):
+            if not mark.claim(run):
                 return refused("rollback of this run has begun")
             try:
                 run.cluster.delete_pod(target.namespace, target.name, target.uid)

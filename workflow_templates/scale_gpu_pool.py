@@ -1,7 +1,6 @@
 """scale-gpu-pool: give a pool of GPU machines another size; nothing is evicted for it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import cast
 
 from pydantic import Field
@@ -173,8 +172,6 @@ class ScaleGpuPool(Action):
     def _fenced(self, run: Run) -> Fenced:
         """Fence the pool alone: machines and nodes are no fields of it."""
         target = run.plan.target
-        own = tuple(change for change in run.plan.changes if change.of is None)
-        alone = replace(run, plan=run.plan.model_copy(update={"changes": own}))
 
         def read() -> Object:
             version, kind = target.api_version, target.kind
@@ -187,7 +184,7 @@ class ScaleGpuPool(Action):
             ending = "" if trace is Trace.ACT else f".{trace}"
             run.cluster.put_scale(pool, cast("int", after), ending)
 
-        return Fenced(alone, self.deadlines, read, mark.by_manager, write)
+        return Fenced(run, self.deadlines, read, mark.by_manager, write)
 
     def _let_go(self, run: Run, pool: Object, size: int, trace: Trace) -> None:
         """Prepare the planned machines, or to put a size back those that came by it."""

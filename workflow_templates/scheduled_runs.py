@@ -49,8 +49,8 @@ def later_success(job: Object, jobs: Sequence[Object]) -> Object | None:
         return None
     runs = [one for one in jobs if (owner := maker_of(one)) and owner["uid"] == maker["uid"]]
     ended = [one for one in runs if end_of(one)]
-    last = max(ended, key=_began, default=None)
-    if last is None or end_of(last) != "Complete" or _began(last)[0] <= _began(job)[0]:
+    last = max(ended, key=_began, default=job)
+    if end_of(last) != "Complete" or _began(last)[0] <= _began(job)[0]:
         return None
     return last
 

@@ -134,6 +134,7 @@ class UpdateConfig(Action):
 
     def _config(self, run: Run, wanted: UpdateConfigParameters) -> Fenced:
         place = run.plan.target.namespace
+        [of] = [change.of for change in run.plan.changes if change.of]
 
         def write(config_map: Object, values: Values, trace: Trace) -> None:
             text = f"{run.digest}.{trace}"
@@ -146,7 +147,7 @@ class UpdateConfig(Action):
             read=lambda: run.cluster.get("v1", "ConfigMap", place, wanted.configmap),
             mark_of=mark.by_annotation,
             write=write,
-            of=next((c.of for c in run.plan.changes if c.of), None),
+            of=of,
         )
 
 

@@ -8,8 +8,10 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+from urllib3.exceptions import HTTPError
+
 from tiphys.sandbox.machine_nodes import GPU, GPU_COUNT, TAINT
-from tiphys.sandbox.machine_provider import MOST, VERSION, MachineProvider
+from tiphys.sandbox.machine_provider import MOST, VERSION, Ask, MachineProvider, ProviderError
 from tiphys.service.conform.wire import Json, UnexpectedAnswerError, Wire, place, place_of
 from tiphys.service.conform.worlds import World
 
@@ -40,13 +42,9 @@ def _started(world: World) -> MachineProvider:
     served = world.wire.ask("GET", place(*POOL))
     if served.status != 200:
         raise UnexpectedAnswerError(f"the cluster does not serve Cluster API's kinds: {VERSION}")
-    wire = Wire(world.wire.kubeconfig)
-
-    def ask(method: str, path: str, body: Any, media: str) -> tuple[int, Any]:
-        answer = wire.ask(method, path, body, media)
-        return answer.status, answer.body
-
-    made = MachineProvider(ask, lambda space: space in world.spaces, _PAUSE)
+    made = MachineProvider(
+        asking(Wire(world.wire.kubeconfig)), lambda space: space in world.spaces, _PAUSE
+    )
     over = threading.Event()
     thread = threading.Thread(target=made.run, args=(over,), name="machines", daemon=True)
 
@@ -59,6 +57,19 @@ def _started(world: World) -> MachineProvider:
     world.open.callback(end)
     thread.start()
     return made
+
+
+def asking(wire: Wire) -> Ask:
+    """Give what asks for the provider; where no answer comes, its next look asks again."""
+
+    def ask(method: str, path: str, body: Any, media: str) -> tuple[int, Any]:
+        try:
+            answer = wire.ask(method, path, body, media)
+        except HTTPError as error:
+            raise ProviderError(f"{method} {path}: {type(error).__name__}") from error
+        return answer.status, answer.body
+
+    return ask
 
 
 def gpu_pool(namespace: str, replicas: int, **annotations: str) -> Json:

@@ -68,6 +68,16 @@ def planned(
 # --- planning -----------------------------------------------------------------------------------
 
 
+def test_another_config_map_is_not_taken_for_the_one_that_is_asked_for() -> None:
+    beside = config()
+    beside["metadata"] |= {"name": "beta", "uid": "u-beta"}
+    around = {"ConfigMap": [beside, config()]}
+    change, _ = UpdateConfig().changes(workload(), around, WANTED)
+    assert (change.of and change.of.uid) == "u-fares"
+    with pytest.raises(NotApplicableError, match="there is no ConfigMap fares"):
+        planned(config_map=beside)
+
+
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet"])
 def test_it_plans_one_key_and_then_the_restart(kind: str) -> None:
     target = workload(kind)

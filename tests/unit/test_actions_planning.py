@@ -1,5 +1,6 @@
 """What each action plans on which object, what it refuses, and how the catalogue stays closed."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -7,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tiphys.policies.model import Risk
+from tiphys.policies.model import Check, DecidedBy, Plan, Risk, Target
 from tiphys.sandbox.patches import PatchType, apply
 from tiphys.workflow_templates import catalogue
-from tiphys.workflow_templates.action import Action, NotApplicableError
+from tiphys.workflow_templates.action import Action, NotApplicableError, Result, Run
+from tiphys.workflow_templates.cluster import Cluster, Gone
 from tiphys.workflow_templates.pointers import at, differences, operations
 from tiphys.workflow_templates.restart_pod import RestartPod, RestartPodParameters
 from tiphys.workflow_templates.rollout_undo import RolloutUndo, RolloutUndoParameters
@@ -101,6 +103,46 @@ def test_restart_pod_refuses_what_nothing_would_recreate(
 ) -> None:
     with pytest.raises(NotApplicableError, match=why):
         RestartPod().changes(target, {"ReplicaSet": found}, RestartPodParameters())
+
+
+class OnlyPod(Cluster):
+    """An API server that has one pod, and nothing else."""
+
+    def __init__(self, only: Obj) -> None:
+        self.only = only
+
+    def get(self, api_version: str, kind: str, namespace: str, name: str) -> Any:
+        del api_version, namespace
+        if (kind, name) == ("Pod", self.only["metadata"]["name"]):
+            return self.only
+        raise Gone("404")
+
+
+@pytest.mark.parametrize("kind", ["Workflow", "PyTorchJob", "ReplicaSet"])
+def test_a_pod_whose_owner_changed_since_it_was_planned_stays(kind: str) -> None:
+    related = {"ReplicaSet": [{"metadata": {"uid": "u-owner"}, "spec": {}}]}
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    plan = Plan(
+        incident="i",
+        attempt=1,
+        action="restart-pod",
+        version=1,
+        target=Target(
+            cluster="c", api_version="v1", kind="Pod", namespace="shop", name="cart-1", uid="u-pod"
+        ),
+        parameters={},
+        changes=RestartPod().changes(pod(), related, RestartPodParameters()),
+        check=Check(),
+        policy="p",
+        evidence_hash="e",
+        decided_by=DecidedBy(reasoner="human"),
+    )
+    taken = OnlyPod(pod(metadata={"ownerReferences": owner(kind, "u-new")}))
+    run = Run(
+        plan, "d", now + timedelta(minutes=1), taken, None, now=lambda: now, sleep=lambda _: None
+    )
+    report = RestartPod().precheck(run)
+    assert (report.result, "recreate" in report.message) == (Result.REFUSED, True)
 
 
 # --- rollout-undo -------------------------------------------------------------------------------

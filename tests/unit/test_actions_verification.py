@@ -277,6 +277,12 @@ def daemons(*, ready: int, updated: int) -> dict[str, Any]:
         (daemons(ready=2, updated=1), False),
         (workload("Job", active=1, ready=1), True),
         (workload("Job", active=1), False),
+        (workload("Job", observedGeneration=None, active=1, ready=1), True),
+        (
+            workload("Job", conditions=[{"type": "Failed", "status": "False"}], active=1, ready=1),
+            True,
+        ),
+        (workload("Job", conditions=[{"type": "Complete", "status": "False"}], active=1), False),
         (workload("Job", conditions=[{"type": "Complete", "status": "True"}]), True),
         (workload("Job", conditions=[{"type": "Failed", "status": "True"}], ready=1), False),
     ],

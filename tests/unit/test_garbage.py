@@ -18,7 +18,11 @@ from tiphys.workflow_templates.action import Action, NotApplicableError
 from tiphys.workflow_templates.catalogue import find
 from tiphys.workflow_templates.garbage_pods import REASONS, garbage_of, reason_of
 from tiphys.workflow_templates.pointers import at
-from tiphys.workflow_templates.scheduled_runs import later_success, living_maker
+from tiphys.workflow_templates.scheduled_runs import (
+    later_success,
+    living_maker,
+    still_at_work,
+)
 
 Obj = dict[str, Any]
 UID = {"preconditions": {"uid": "u-1"}}
@@ -98,6 +102,12 @@ def test_what_is_planned_is_what_admission_lets_go(one: Obj) -> None:
     assert (reason_of(one) is not None) == (not refused(find("delete-failed-pods"), one, **UID))
 
 
+def test_a_pod_that_nobody_keeps_is_nobody_s_garbage() -> None:
+    lone: Obj = {**pod(), "metadata": {"name": "lone", "uid": "u-lone"}}
+    assert reason_of(lone) is None
+    assert garbage_of(DEPLOYMENT, {"ReplicaSet": SETS, "Pod": [lone]}) == []
+
+
 def test_garbage_is_the_deployment_s_own_and_not_on_its_way_out() -> None:
     ending = pod("c")
     ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
@@ -165,6 +175,8 @@ FAILED = run_of("report-1", 10, "Failed")
         ([run_of("a", 11)], "a"),
         ([run_of("a", 11), run_of("b", 12)], "b"),
         ([run_of("a", 11), run_of("b", 12, "")], "a"),
+        ([run_of("a", 11), run_of("b", 12, "Suspended")], "a"),
+        ([run_of("a", 11), run_of("b", 12, "FailureTarget")], "a"),
         ([run_of("a", 9)], None),
         ([run_of("a", 10)], None),
         ([run_of("z", 10)], None),
@@ -195,6 +207,14 @@ def test_no_other_owner_s_next_job_makes_up_for_one(kind: str) -> None:
     assert later_success(failed, [failed, other("a", 11, "Complete")]) is None
     with pytest.raises(NotApplicableError, match="no CronJob made this Job"):
         living_maker(failed, [{"metadata": {"uid": "u-set"}}])
+
+
+def test_a_pod_that_nobody_keeps_does_not_hold_up_a_job_beside_it() -> None:
+    lone = {"metadata": {"name": "lone"}, "status": {"phase": "Running"}}
+    itself: Obj = {**FAILED, "metadata": {**FAILED["metadata"], "uid": "u-set"}}
+    assert still_at_work(itself, [lone]) is None
+    running = pod("report-1-x", owner("Job"), phase="Running")
+    assert still_at_work(itself, [lone, running]) == "pod report-1-x has not ended"
 
 
 def test_a_cronjob_on_its_way_out_vouches_for_nothing() -> None:

@@ -248,6 +248,20 @@ def test_a_machine_set_alone_is_whole_again_with_its_own_machines() -> None:
     assert (health.ok, "2 machines" in health.sentence) == (True, True)
 
 
+def going(name: str) -> Json:
+    made = machine(name)
+    made["metadata"]["deletionTimestamp"] = "now"
+    return made
+
+
+def of_another_pool(found: dict[str, list[Json]]) -> None:
+    """Let a second pool beside it have a machine that is well, on the node that is ready."""
+    stranger = machine("c")
+    stranger["metadata"]["ownerReferences"] = owned("MachineSet", "others")
+    found["Machine"].append(stranger)
+    found["MachineSet"].append(group("MachineSet", "others", owned("MachineDeployment", "other")))
+
+
 AFTER: dict[str, Callable[[dict[str, list[Json]]], object]] = {
     "the machine is there": lambda w: w["Machine"].append(machine("a")),
     "the node is there": lambda w: w["Node"].append(node("a")),
@@ -258,6 +272,8 @@ AFTER: dict[str, Callable[[dict[str, list[Json]]], object]] = {
     "it has fewer GPUs": lambda w: w["Node"][0]["status"]["allocatable"].update(
         {"nvidia.com/gpu": "7"}
     ),
+    "one too many still goes": lambda w: w["Machine"].append(going("d")),
+    "another pool has one more": lambda w: (w["Machine"].pop(0), of_another_pool(w)),
     "another goes": lambda w: w["Machine"][1]["metadata"].update(deletionTimestamp="now"),
 }
 

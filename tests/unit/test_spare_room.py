@@ -132,6 +132,26 @@ def test_a_node_that_is_alone_is_not_emptied_even_of_nothing() -> None:
     assert "last node" in (no_room([], "n1", [node("n1")], []) or "")
 
 
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_ended_takes_no_room(phase: str) -> None:
+    large = {"name": "m", "resources": {"requests": {"cpu": "4"}}}
+    other = pod("b", "n2", containers=[large])
+    assert "no other node" in why_not(pod("a"), other)
+    assert not why_not(pod("a"), {**other, "status": {"phase": phase}})
+
+
+def test_devices_are_placed_before_memory_can_take_the_room_beside_them() -> None:
+    def of(name: str, **asked: str) -> Obj:
+        return pod(name, containers=[{"name": "m", "resources": {"requests": asked}}])
+
+    nodes = [node("n1"), node("n2"), node("n3")]
+    for one in nodes:
+        one["status"]["allocatable"]["memory"] = "10Gi"
+    nodes[1]["status"]["allocatable"]["nvidia.com/gpu"] = "1"
+    going = [of("cache", memory="9Gi"), of("train", memory="2Gi", **{"nvidia.com/gpu": "1"})]
+    assert no_room(going, "n1", nodes, going) is None
+
+
 def test_a_sidecar_is_counted_once() -> None:
     sidecar = {"name": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "2"}}}
     assert float(requests(pod("a", initContainers=[sidecar]))["cpu"]) == 2.1

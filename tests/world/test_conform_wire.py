@@ -1,6 +1,7 @@
 """The kit's own way to an API server: what is no answer yet is asked again, and nothing else is."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from starlette.routing import Route
 from tiphys.sandbox.kube_api import kube_app
 from tiphys.sandbox.logs import Logs
 from tiphys.sandbox.loopback import serving
+from tiphys.sandbox.machine_provider import MachineProvider
 from tiphys.sandbox.rbac import MASTERS, Tokens
 from tiphys.sandbox.store import Store
+from tiphys.service.conform.pools import asking
 from tiphys.service.conform.wire import Wire, place
 
 PODS = "/api/v1/pods"
@@ -85,3 +88,14 @@ async def test_nobody_there_is_said_at_once(tmp_path: Path) -> None:
     wire = wire_to("http://127.0.0.1:9", tmp_path)
     with pytest.raises(urllib3.exceptions.NewConnectionError):
         await asyncio.to_thread(wire.ask, "GET", PODS)
+
+
+async def test_what_gets_no_answer_does_not_end_the_provider_of_machines(tmp_path: Path) -> None:
+    """Without it every later wait for a pool would be in vain, whatever is being proven."""
+    over = threading.Event()
+    made = MachineProvider(asking(wire_to("http://127.0.0.1:9", tmp_path)), pause=0.01)
+    looking = asyncio.create_task(asyncio.to_thread(made.run, over))
+    await asyncio.sleep(0.3)
+    assert not looking.done()
+    over.set()
+    await looking

@@ -12,6 +12,7 @@ from test_steps_replacing import VERSION, Pool, watched
 
 from tiphys.policies.model import Check, DecidedBy, Plan, Target
 from tiphys.policies.plan import short_digest
+from tiphys.sandbox import installation
 from tiphys.workflow_templates import mark
 from tiphys.workflow_templates.action import Report, Run, StepName
 from tiphys.workflow_templates.catalogue import find
@@ -99,6 +100,11 @@ class Sized(Pool):
             {"kind": "Pod", "metadata": {"name": "train", "namespace": NS},
              "spec": {"nodeName": LAST, "containers": [{"name": "main", "image": "train:1"}]}}
         )  # fmt: skip
+
+    def come(self) -> None:
+        """Let a fourth machine come, with its node."""
+        self.world.store.create(installation.nodes(4)[-1])
+        self.make_machine("worker-4", self.last()["metadata"]["ownerReferences"][0])
 
     def remove(self) -> None:
         """Take the newest machine away at once."""

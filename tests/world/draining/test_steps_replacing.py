@@ -33,24 +33,29 @@ class Pool:
         self.world = world
 
     def make(self) -> None:
-        store, names = self.world.store, ["worker-1", "worker-2", "worker-3"]
+        names = ["worker-1", "worker-2", "worker-3"]
         counts: dict[str, int] = {"replicas": 3, "readyReplicas": 3, "upToDateReplicas": 3}
         pool = self._group("MachineDeployment", "gpus", [], counts)
         one = self._group("MachineSet", "gpus-1", [pool], counts)
         for name in names:
-            meta = {"name": name, "namespace": NS, "finalizers": ["machine.cluster.x-k8s.io"]}
-            made = store.create(
-                {"apiVersion": VERSION, "kind": "Machine", "spec": {"providerID": f"c://{name}"},
-                 "metadata": {**meta, "ownerReferences": [_owner(one)]},
-                 "status": {"nodeRef": {"name": name}, "phase": "Running"}}
-            )  # fmt: skip
-            made["status"] = {"nodeRef": {"name": name}, "phase": "Running"}
-            store.update(made, subresource="status")
-            notes = {"cluster.x-k8s.io/machine": name, "cluster.x-k8s.io/cluster-namespace": NS}
-            room = {"cpu": "8", "memory": "32Gi", "pods": "110", "nvidia.com/gpu": "8"}
-            told = {"metadata": {"annotations": notes}, "spec": {"providerID": f"c://{name}"}}
-            self.world.change_node(told, name)
-            self.say(name, capacity=room, allocatable=room)
+            self.make_machine(name, _owner(one))
+
+    def make_machine(self, name: str, owner: Obj) -> None:
+        """Make the machine of a node that is there already."""
+        store = self.world.store
+        meta = {"name": name, "namespace": NS, "finalizers": ["machine.cluster.x-k8s.io"]}
+        made = store.create(
+            {"apiVersion": VERSION, "kind": "Machine", "spec": {"providerID": f"c://{name}"},
+             "metadata": {**meta, "ownerReferences": [owner]},
+             "status": {"nodeRef": {"name": name}, "phase": "Running"}}
+        )  # fmt: skip
+        made["status"] = {"nodeRef": {"name": name}, "phase": "Running"}
+        store.update(made, subresource="status")
+        notes = {"cluster.x-k8s.io/machine": name, "cluster.x-k8s.io/cluster-namespace": NS}
+        room = {"cpu": "8", "memory": "32Gi", "pods": "110", "nvidia.com/gpu": "8"}
+        told = {"metadata": {"annotations": notes}, "spec": {"providerID": f"c://{name}"}}
+        self.world.change_node(told, name)
+        self.say(name, capacity=room, allocatable=room)
 
     def say(self, name: str = NODE, **status: Any) -> None:
         """Let a node say something of itself."""
@@ -142,6 +147,39 @@ async def test_the_node_is_emptied_and_its_machine_goes(pool: Pool) -> None:
     assert (await world.step(PRECHECK, again)).result is Result.ALREADY_DONE
     assert (await world.step(ACT, again)).result is Result.ALREADY_DONE
     assert watched(again).sent == []
+
+
+async def test_people_are_told_on_the_node_that_its_machine_goes(pool: Pool) -> None:
+    world = pool.world
+    assert (await world.step(ACT, pool.run(pool.plan()))).result is Result.ACTED
+    events = {e["reason"]: e for e in world.store.list("Event", "default")}
+    assert f"deleted Machine {NS}/{NODE}" in events["Replaced"]["message"]
+    assert events["Replaced"]["involvedObject"]["name"] == NODE
+
+
+async def test_another_machine_of_that_name_does_not_bring_the_old_one_back(pool: Pool) -> None:
+    world, run = pool.world, pool.run(pool.plan())
+    assert (await world.step(ACT, run)).result is Result.ACTED
+    old = pool.machine()
+    old["metadata"]["finalizers"] = []
+    world.store.update(old)
+    meta = {"name": NODE, "namespace": NS, "ownerReferences": old["metadata"]["ownerReferences"]}
+    world.store.create({**old, "metadata": meta})
+    again = pool.run(run.plan)
+    assert (await world.step(PRECHECK, again)).result is Result.ALREADY_DONE
+    assert (await world.step(ROLLBACK, again)).result is Result.NOTHING_TO_RESTORE
+    assert world.node()["spec"]["unschedulable"] is True
+    assert "deletionTimestamp" not in pool.machine()["metadata"]
+
+
+async def test_once_its_rollback_has_begun_the_machine_stays(pool: Pool) -> None:
+    world, run, said = pool.world, pool.run(pool.plan()), list[Report]()
+    late = pool.run(run.plan)
+    watched(run).before[f"machines/{NODE}"] = [lambda: said.append(find(ACTION).act(late))]
+    report = await world.step(ROLLBACK, run)
+    assert [one.result for one in said] == [Result.REFUSED]
+    assert report.result is Result.NOTHING_CHANGED
+    assert "deletionTimestamp" not in pool.machine()["metadata"]
 
 
 async def test_after_the_deletion_there_is_nothing_to_put_back(pool: Pool) -> None:
@@ -253,6 +291,26 @@ async def test_the_machine_stays_until_the_last_planned_pod_has_ended(pool: Pool
     assert (left, watched(run).before["DELETE"]) == ([], [])
 
 
+ANOTHERS = {"metadata": {"annotations": {mark.ANNOTATION: f"{'b' * 40}.act"}}}
+TAKEN: dict[str, Obj] = {
+    "somebody opened it": {"spec": {"unschedulable": None}},
+    "another run has it": ANOTHERS,
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+async def test_a_drained_node_that_is_not_this_runs_any_more_keeps_its_machine(
+    name: str, pool: Pool
+) -> None:
+    world, run = pool.world, pool.run(pool.plan())
+    taken = world.inside(lambda: world.change_node(TAKEN[name]))
+    # Read for the first time once every pod has been evicted.
+    watched(run).before[f"machines/{NODE}"] = [taken]
+    report = await world.step(ACT, run)
+    assert (report.result, "closed by this run" in report.message) == (Result.CRASHED, True)
+    assert "deletionTimestamp" not in pool.machine()["metadata"]
+
+
 MOVES: dict[str, Callable[[World], object]] = {
     "another machine goes": lambda w: w.store.delete("Machine", NS, "worker-2"),
     "a node of it is closed": lambda w: w.change_node(
@@ -288,12 +346,13 @@ async def test_without_an_xid_only_a_human_may_ask(pool: Pool) -> None:
 
 
 async def test_past_its_time_the_machine_stays(pool: Pool) -> None:
-    world, run = pool.world, pool.run(pool.plan())
+    """Though act would have time left to delete it."""
+    world, run = pool.world, pool.run(pool.plan(), minutes=5)
     late = run.not_after + timedelta(minutes=1)
     ahead = [_noop, lambda: object.__setattr__(run, "now", lambda: late)]
     watched(run).before[_SETS] = ahead
     report = await world.step(ACT, run)
-    assert report.result is Result.CRASHED
+    assert (report.result, "notAfter" in report.message) == (Result.CRASHED, True)
     assert "deletionTimestamp" not in pool.machine()["metadata"]
 
 

@@ -69,6 +69,14 @@ async def test_a_machine_that_went_as_it_was_put_back_needs_nothing(pool: Sized)
     assert (report.result, report.observed.get("opened")) == (Result.UNDONE, 1)
 
 
+async def test_what_is_to_go_at_a_size_that_somebody_else_set_stays_closed(pool: Sized) -> None:
+    """Opened, it would take a job, and then go with it."""
+    run, report = await rolled_back(pool, lambda: pool.resize(1))
+    assert report.result is Result.NOT_OURS
+    assert (pool.closed, pool.chosen, pool.size) == (True, "tiphys", 1)
+    assert writes(run) == []
+
+
 # --- whether it is whole ------------------------------------------------------------------------
 
 
@@ -152,6 +160,17 @@ async def test_what_did_not_come_need_not_go(pool: Sized) -> None:
     run = await grown(pool)
     assert (await pool.step(ROLLBACK, run)).result is Result.UNDONE
     assert pool.size == 3
+
+
+async def test_a_machine_that_came_and_has_a_job_by_now_stays(pool: Sized) -> None:
+    await asyncio.sleep(1.1)  # Their time is in whole seconds.
+    run = await grown(pool)
+    pool.come()
+    await pool.world.until(lambda: pool.world.pods("worker-4"))
+    report = await pool.step(ROLLBACK, run)
+    assert report.result is Result.NOT_UNDONE
+    assert "runs on node worker-4: nothing is evicted" in report.message
+    assert pool.size == 4
 
 
 async def test_a_machine_from_before_it_is_not_the_one_that_came(pool: Sized) -> None:

@@ -1,0 +1,6 @@
+"""Steps against a cluster in this process."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
