@@ -22,6 +22,7 @@ from tiphys.policies.parts import (
     Outcome,
     Owner,
     PastRun,
+    PauseFact,
     RunName,
     Target,
     Undoing,
@@ -246,20 +247,6 @@ class TargetFacts(Noun):
     impact: Impact | None = None
     """None: nobody has read it, and the rules that need it deny."""
     read_at: Instant
-
-
-class PauseFact(Noun):
-    """A person's pause that covers the target."""
-
-    scope: str
-    """`cluster`, or `namespace:NAME`."""
-    by: str
-    reason: str = ""
-    until: Instant
-
-    def __str__(self) -> str:
-        why = f": {self.reason}" if self.reason else ""
-        return f"{self.scope} is paused by {self.by} until {self.until:%Y-%m-%d %H:%M:%S} UTC{why}"
 
 
 class HistoryFacts(Noun):

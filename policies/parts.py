@@ -138,3 +138,17 @@ class Impact(Noun):
     """Nodes with GPUs of the target's kind, the target among them; 0 where it has none."""
     pool_away: int | None = None
     """Others of them that are away."""
+
+
+class PauseFact(Noun):
+    """A person's pause that covers the target."""
+
+    scope: str
+    """`cluster`, or `namespace:NAME`."""
+    by: str
+    reason: str = ""
+    until: Instant
+
+    def __str__(self) -> str:
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.scope} is paused by {self.by} until {self.until:%Y-%m-%d %H:%M:%S} UTC{why}"

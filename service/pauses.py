@@ -11,7 +11,8 @@ from datetime import timedelta
 
 from sqlalchemy import delete, insert, select
 
-from tiphys.policies.model import Instant, Noun, PauseFact, Target
+from tiphys.policies.model import Instant, Noun, Target
+from tiphys.policies.parts import PauseFact
 from tiphys.service.database import Database, Transaction, moment, stamp
 from tiphys.service.errors import BadInputError
 from tiphys.service.ledger import Ledger
