@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Annotated, ClassVar, Final, Self
 from zoneinfo import ZoneInfo
 
@@ -204,10 +205,21 @@ class Window(_Freeze):
 
     def until(self, now: datetime) -> datetime | None:
         """Give when the freeze that holds now ends, or None when none does."""
-        around = now.astimezone(self.zone).date()
-        spans = [span for weekly in self.weekly for span in weekly.spans(self.zone, around)]
-        spans += [dates.span(self.zone) for dates in self.dates]
+        spans = _spans(self.weekly, self.dates, self.time_zone, now.astimezone(self.zone).date())
         return max((end for begin, end in spans if begin <= now < end), default=None)
+
+
+@lru_cache(maxsize=4096)
+def _spans(
+    weekly: tuple[Weekly, ...], dates: tuple[Dates, ...], zone_name: str, around: date
+) -> tuple[tuple[datetime, datetime], ...]:
+    """Give begin and end, UTC, of all times of a window that may cover some moment of a day.
+
+    They are the same all day long, and reading clocks costs more than all other rules together.
+    """
+    zone = ZoneInfo(zone_name)
+    weeks = (span for one in weekly for span in one.spans(zone, around))
+    return (*weeks, *(one.span(zone) for one in dates))
 
 
 @dataclass(frozen=True, kw_only=True, config=SETTINGS)
