@@ -48,6 +48,18 @@ MAX_REQUEST: Final = 16_384
 WHEN: Final = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 """The time of a case that names none: a Wednesday noon."""
 _DIGEST: Final = "0" * 64
+_COUNTS: Final = (
+    "open_runs_in_cluster",
+    "open_runs_in_namespace",
+    "open_runs_on_nodes",
+    "open_runs_on_target",
+    "other_workloads",
+    "recent_launches_in_cluster",
+    "recent_launches_in_namespace",
+    "recent_launches_on_target",
+    "spent_in_cluster",
+    "spent_in_namespace",
+)
 _Who = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -243,6 +255,7 @@ def _target_facts(given: RequestEntry, at: datetime, policy: Policy) -> TargetFa
         "labels": {} if target.namespace else consent,
         "annotations": {},
         "rollout_in_progress": False,
+        "impact": {},
         "read_at": at.isoformat(),
         **{key: value for key, value in given.target.items() if key not in PLACE_KEYS},
     }
@@ -250,8 +263,7 @@ def _target_facts(given: RequestEntry, at: datetime, policy: Policy) -> TargetFa
 
 
 def _history_facts(given: RequestEntry) -> HistoryFacts:
-    counts = ("open_runs_on_target", "open_runs_in_cluster", "recent_launches_in_namespace")
-    facts = {**dict.fromkeys(counts, 0), **given.history}
+    facts = {**dict.fromkeys(_COUNTS, 0), "past": [], **given.history}
     return HistoryFacts.model_validate_json(json.dumps(facts), strict=True)
 
 

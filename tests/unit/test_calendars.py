@@ -10,8 +10,8 @@ from tiphys.policies.freeze import Calendar, FreezeWindows, ReadCalendar
 from tiphys.policies.policy import Policy
 from tiphys.service import calendars
 from tiphys.service.calendars import read_calendar, with_calendars
-from tiphys.service.commands import check_policy
 from tiphys.service.errors import BadInputError
+from tiphys.service.policy_commands import check_policy
 from tiphys.service.policy_file import read_policy
 
 NOW = datetime(2026, 3, 6, 12, tzinfo=UTC)

@@ -415,7 +415,7 @@ def test_levels_rise_from_observing_to_acting_alone() -> None:
 @pytest.mark.parametrize("rule", [Autonomy(default=Level.OBSERVE), RiskLevel(low=Level.OBSERVE)])
 def test_where_it_only_observes_nothing_may_start_approved_or_not(rule: Rule) -> None:
     policy = replace(POLICY, settings={**POLICY.settings, rule.name: rule})
-    judgement = judge(PROPOSAL, FACTS, policy, NOW, APPROVAL)
+    judgement = judge(PROPOSAL, FACTS, policy, NOW, [APPROVAL])
     assert judgement.denied_by == {rule.name}
     assert judgement.observed
     assert judgement.unobserved().allowed

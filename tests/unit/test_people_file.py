@@ -62,7 +62,11 @@ def test_people_are_found_by_what_proves_them(file: Path) -> None:
         assert people.of_identity(channel, name) is None
 
 
-@pytest.mark.parametrize("given", ["", HASH, TOKEN[:-1], TOKEN + "x", "hunter2", f" {TOKEN}"])
+@pytest.mark.parametrize(
+    "given",
+    ["", HASH, TOKEN[:-1], TOKEN + "x", "hunter2", f" {TOKEN}"],
+    ids=["nothing", "its hash", "cut short", "longer", "a guess", "with a space"],
+)
 def test_nothing_but_the_token_is_the_token(file: Path, given: str) -> None:
     assert People(file).of_token(given) is None
 
