@@ -44,13 +44,12 @@ def _purpose(kind: type[Rule]) -> str:
 
 
 def _settings(kind: type[Rule]) -> str:
-    rule = kind()
-    given = [f"`{one.name}: {_value(getattr(rule, one.name))}`" for one in fields(kind)]
-    return "<br>".join(given)
+    given: dict[str, Any] = _plain(kind())
+    return "<br>".join(f"`{name}: {_value(value)}`" for name, value in given.items())
 
 
 def _value(value: Any) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False).replace('"', "")
+    return json.dumps(value, ensure_ascii=False).replace('"', "")
 
 
 def _plain(value: Any) -> Any:
