@@ -52,7 +52,7 @@ def _settings(kind: type[Rule]) -> str:
 
 
 def _value(value: Any) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False).replace('"', "")
+    return json.dumps(value, ensure_ascii=False).replace('"', "")
 
 
 def _plain(value: Any) -> Any:
