@@ -29,6 +29,7 @@ _VOICES: dict[str, tuple[str, str]] = {
     AuditEvent.JUDGED: ("gate", "cyan"),
     AuditEvent.PLANNED: ("plan", "cyan"),
     AuditEvent.APPROVAL_GIVEN: ("approve", "magenta"),
+    AuditEvent.BREAK_GLASS: ("approve", "magenta"),
     AuditEvent.APPROVAL_REFUSED: ("deny", "magenta"),
     AuditEvent.LAUNCH_INTENDED: ("launch", "bold blue"),
     AuditEvent.RUN_STEP: ("act", "blue"),

@@ -16,6 +16,7 @@ import uvicorn
 from tiphys.service.client import ADDRESS_FILE
 from tiphys.service.database import DirectoryLock
 from tiphys.service.errors import BadInputError
+from tiphys.service.people_file import load
 from tiphys.service.roles import Role
 from tiphys.service.settings import Settings
 
@@ -29,6 +30,8 @@ def run(settings: Settings) -> None:
         raise BadInputError(settings.lacking)
     if settings.identity_lacking:
         raise BadInputError(settings.identity_lacking)
+    if settings.people is not None and Role.GATEWAY in settings.roles:
+        load(settings.people)  # what is wrong with it is said before anything begins
     tokens = settings.webhook_token and (settings.api_token or settings.people)
     if Role.GATEWAY in settings.roles and not settings.on_loopback and not tokens:
         raise BadInputError(

@@ -12,7 +12,7 @@ from tiphys.policies.approval import Autonomy, Confidence, Grant, Level, RiskLev
 from tiphys.policies.custom import CustomRule, Effect, facts_of
 from tiphys.policies.evidence import EvidenceFresh
 from tiphys.policies.expressions import compile_expression
-from tiphys.policies.gate import RULES, judge, rules_of
+from tiphys.policies.gate import RULES, judge, lacking, rules_of
 from tiphys.policies.limits import Cooldown, LaunchRate
 from tiphys.policies.model import (
     AlertFacts,
@@ -347,6 +347,38 @@ def test_any_other_approval_is_void_and_says_why(change: dict[str, Any], says: s
     assert judgement.needs_approval
     assert not judgement.allowed
     assert says in judgement.approval_void
+
+
+def of(*given: ApprovalFact) -> Any:
+    return judge(RISKY, FACTS, POLICY, NOW, given)
+
+
+def test_two_approvals_of_one_person_are_one() -> None:
+    again = APPROVAL.model_copy(update={"by": " ADA"})
+    judgement = of(APPROVAL, again)
+    assert judgement.needs_approval
+    assert judgement.approval_lacks == "1 of 2: ada; one more is needed"
+    assert not judgement.approval_void
+
+
+def test_the_proposers_own_counts_only_with_the_glass_broken() -> None:
+    own_yes = APPROVAL.model_copy(update={"proposer": "Ada"})
+    second = SECOND.model_copy(update={"proposer": "Ada"})
+    assert of(own_yes, second).needs_approval
+    assert "ada proposed this plan" in of(own_yes, second).approval_void
+    alone = own_yes.model_copy(update={"break_glass": True})
+    assert of(alone).allowed
+    assert of(alone).approved_by == "ada"
+    assert not of(alone.model_copy(update={"expires_at": NOW})).allowed
+
+
+def test_who_breaks_the_glass_is_still_not_whom_a_need_names() -> None:
+    needs = [NeedsApproval(reason="", people=2, by=("sre", "dba"))]
+    alone = APPROVAL.model_copy(update={"break_glass": True})
+    assert lacking(needs, [alone]) == "1 of 2: ada; one must be of sre or dba"
+    assert not lacking(needs, [alone.model_copy(update={"teams": ("dba",)})])
+    assert lacking(needs, [APPROVAL, SECOND]) == "2 of 2: ada, bob; one must be of sre or dba"
+    assert lacking(needs, []).startswith("0 of 2; 2 are needed")
 
 
 @pytest.mark.parametrize("refused", [c for c in ONLY_THIS_RULE_REFUSES if not c.asks], ids=str)

@@ -1,14 +1,21 @@
 """Approvals: of one plan's digest, once, while the question stands, by the first who decides."""
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Incident
 from tiphys.policies.plan import digest
+from tiphys.service import schema
+from tiphys.service.database import Database
 from tiphys.service.errors import NoSuchIncidentError, NotApprovableError
 from tiphys.service.records import AuditEvent
 
@@ -35,7 +42,8 @@ async def test_an_approval_is_of_one_plan_and_is_recorded_before_anything_starts
     async with bench.database.reading() as tx:
         [fact] = await bench.approvals.of(tx, incident, seen, bench.clock())
     assert (fact.approved_digest, fact.plan_digest, fact.by) == (seen, seen, "ann")
-    assert fact.expires_at == datetime.fromisoformat(row["expires_at"])
+    until = datetime.fromisoformat(row["expires_at"])
+    assert until - timedelta(seconds=5) < fact.expires_at <= until, "never longer"
 
 
 async def test_a_denial_hands_the_incident_to_whoever_denied_and_approves_nothing(
@@ -116,3 +124,29 @@ async def test_an_approval_is_held_against_the_plan_that_would_be_launched(bench
     async with bench.database.reading() as tx:
         [fact] = await bench.approvals.of(tx, incident, "f" * 64, bench.clock())
     assert fact.approved_digest != fact.plan_digest == "f" * 64
+
+
+async def test_approvals_of_an_older_embedded_database_are_kept(tmp_path: Path) -> None:
+    database = Database.in_directory(tmp_path)
+    folder = str(Path(schema.__file__).parent / "migrations")
+
+    def older(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", folder)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+
+    row = "'inc-1', 'd', 'approve', 'ada', 'go', 'then', 'later'"
+    columns = 'incident_id, plan_digest, verdict, "by", reason, at, expires_at'
+    async with database.transaction() as tx:
+        await tx.run_sync(older)
+        await tx.execute(text(f"INSERT INTO approvals ({columns}) VALUES ({row})"))
+    await database.create()
+    again = text(f"INSERT INTO approvals ({columns}) VALUES ({row})")
+    async with database.transaction() as tx:
+        kept = (await tx.execute(text('SELECT id, "by", teams FROM approvals'))).all()
+        assert kept == [(1, "ada", "[]")]
+        await tx.execute(text(str(again).replace("'ada'", "'bob'")))
+        with pytest.raises(IntegrityError):
+            await tx.execute(again)
+    await database.close()

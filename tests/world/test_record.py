@@ -10,8 +10,11 @@ from sqlalchemy import text, update
 
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Change, Incident, Outcome
+from tiphys.policies.people import Person, PersonRole, RoleGrant
 from tiphys.service.audit import Audit
 from tiphys.service.records import AuditEvent
+from tiphys.service.reviews import Reviews
+from tiphys.service.roles import Role
 from tiphys.service.tables import audit
 
 
@@ -120,6 +123,20 @@ async def _approved(bench: Any) -> None:
     await bench.approvals.approve((await bench.asked()).id, by="ann", reason="")
 
 
+async def _broken(bench: Any) -> None:
+    given = {"by": "ann", "reason": "all is down", "break_glass": True}
+    await bench.approvals.approve((await bench.asked()).id, **given)
+
+
+async def _reviewed(bench: Any) -> None:
+    await _broken(bench)
+    reviews = Reviews(bench.of(Role.GATEWAY)[0])
+    [review] = await reviews.all()
+    grant = RoleGrant(role=PersonRole.APPROVER)
+    bob = Person(name="bob", grants=(grant,))
+    await reviews.close(review.plan_digest, person=bob, reason="right")
+
+
 async def _refused(bench: Any) -> None:
     await bench.approvals.deny((await bench.asked()).id, by="ann", reason="")
 
@@ -183,6 +200,12 @@ ARROWS: Sequence[tuple[AuditEvent, Callable[[Any], Awaitable[Any]], str]] = [
         AuditEvent.APPROVAL_GIVEN,
         _approved,
         f"{COUNT} approvals WHERE verdict = 'approve'",
+    ),
+    (AuditEvent.BREAK_GLASS, _broken, f"{COUNT} reviews"),
+    (
+        AuditEvent.BREAK_GLASS_REVIEWED,
+        _reviewed,
+        f"{COUNT} reviews WHERE closed_at IS NOT NULL",
     ),
     (
         AuditEvent.APPROVAL_REFUSED,

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from tiphys.service.errors import BadInputError
 from tiphys.service.main import app
+from tiphys.service.people import People
 from tiphys.service.role_launcher import open_launcher
 from tiphys.service.settings import Settings
 from tiphys.workflow_templates.signature import load_key, public_hex
@@ -82,3 +83,44 @@ async def test_a_key_that_was_named_is_never_made(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"given\.key"):
         await open_launcher(Process())  # type: ignore[arg-type]
     assert not os.listdir(tmp_path)
+
+
+PEOPLE = "format: tiphys/people/v1\npeople:\n  - name: ada\n    roles: []\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"TIPHYS_PEOPLE": "{file}"}, "people.yaml:4: people[0].roles: "),
+        ({"TIPHYS_PEOPLE": "{file}.gone"}, "people.yaml.gone: No such file"),
+        ({"TIPHYS_PEOPLE_HEADER": "X-User", "TIPHYS_PEOPLE_PROXIES": "10.0.0.1"}, "need a TIPHYS"),
+        ({"TIPHYS_PEOPLE": "{file}", "TIPHYS_PEOPLE_HEADER": "X-User"}, "need each other"),
+        ({"TIPHYS_PEOPLE": "{file}", "TIPHYS_PEOPLE_PROXY_SECRET": "s"}, "needs TIPHYS_PEOPLE_H"),
+        ({"TIPHYS_PEOPLE_PROXIES": "everybody"}, "people_proxies"),
+    ],
+)
+def test_serve_refuses_people_that_it_cannot_tell_apart(
+    tiphys: Callable[..., Result], tmp_path: Path, given: dict[str, str], says: str
+) -> None:
+    file = tmp_path / "people.yaml"
+    file.write_text(PEOPLE)
+    filled = {name: value.replace("{file}", str(file)) for name, value in given.items()}
+    done = tiphys("serve", "--data-dir", str(tmp_path / "data"), **filled)
+    assert says in str(done.exception)
+    assert not (tmp_path / "data").exists(), "before anything begins"
+
+
+def test_a_token_is_shown_once_and_only_its_hash_is_for_the_file(
+    tiphys: Callable[..., Result], tmp_path: Path
+) -> None:
+    told = tiphys("people", "token", "ada").stdout
+    token = told.splitlines()[0]
+    assert told.count(token) == 1
+    [line] = [line for line in told.splitlines() if "sha256: " in line]
+    file = tmp_path / "people.yaml"
+    role = '[{role: viewer, namespaces: ["*"]}]'
+    file.write_text(f"{PEOPLE.replace('[]', role)}    tokens:\n{line}\n")
+    assert tiphys("people", "check", str(file)).exit_code == 0
+    found = People(file).of_token(token)
+    assert found is not None
+    assert found.name == "ada"

@@ -48,6 +48,7 @@ INSERTED_BY = {
     "incidents": {Role.AGENTS, Role.GATEWAY},
     "plans": {Role.LAUNCHER},
     "proposals": {Role.AGENTS},
+    "reviews": {Role.GATEWAY},
     "run_stops": {Role.GATEWAY},
     "runs": {Role.LAUNCHER},
 }
@@ -90,6 +91,8 @@ FORBIDDEN = [
     "UPDATE plans SET body = '{}'",
     "UPDATE approvals SET by = 'ada'",
     "DELETE FROM approvals",
+    "UPDATE reviews SET by = 'somebody else'",
+    "DELETE FROM reviews",
     "DELETE FROM runs",
     "UPDATE evidence SET body = '{}'",
     "UPDATE alembic_version SET version_num = '0'",
