@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, cast
 
 from pydantic import BeforeValidator, Field
 
@@ -64,7 +64,9 @@ _Who = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 def _one_or_more(given: object) -> object:
-    return [given] if isinstance(given, str) else given
+    if isinstance(given, str):
+        return (given,)
+    return tuple(cast("list[object]", given)) if isinstance(given, list) else given
 
 
 class Answer(StrEnum):
@@ -255,7 +257,7 @@ def _target_facts(given: RequestEntry, at: datetime, policy: Policy) -> TargetFa
         "labels": {} if target.namespace else consent,
         "annotations": {},
         "rollout_in_progress": False,
-        "impact": {},
+        "impact": {"workloads": 10, "nodes": 10, "nodes_away": 0, "pool": 4, "pool_away": 0},
         "read_at": at.isoformat(),
         **{key: value for key, value in given.target.items() if key not in PLACE_KEYS},
     }
