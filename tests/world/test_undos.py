@@ -9,7 +9,7 @@ from sqlalchemy import update
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Change, DecidedBy, Incident, Outcome, Plan, Proposal, Risk, Target
 from tiphys.policies.plan import decode, workflow_name
-from tiphys.service.errors import NoSuchRunError, NotUndoableError
+from tiphys.service.errors import NoSuchRunError, NotAllowedError, NotUndoableError
 from tiphys.service.incidents import Step
 from tiphys.service.records import AuditEvent
 from tiphys.service.tables import runs
@@ -212,6 +212,8 @@ async def test_an_undo_of_high_risk_waits_for_approval_and_is_not_closed_meanwhi
     incident = await bench.run(bench.settle, incident)
     assert incident.state == State.AWAITING_APPROVAL, "no alert ends it"
     assert bench.bell.rung[-1][0] == incident.id
+    with pytest.raises(NotAllowedError, match="ada proposed this plan"):
+        await bench.approvals.approve(incident.id, by="ada", reason="my own")
     await bench.approvals.approve(incident.id, by="bo", reason="yes")
     incident = await bench.run(bench.decide, await bench.get(incident))
     assert incident.state == State.LAUNCHING, incident.reason
