@@ -123,6 +123,11 @@ class StopState(Noun):
 
     engaged: bool | None
     reason: str
+
+
+class StopTaken(StopState):
+    """What a person's stop has done."""
+
     incidents: tuple[str, ...] = ()
     """Those whose run has now been asked to stop and to roll back."""
 
@@ -305,14 +310,14 @@ async def read_stop(desk: Desk, _caller: Viewer) -> StopState:
 
 
 @router.post("/stop")
-async def engage_stop(desk: Desk, caller: Stopper, wish: StopWish) -> StopState:
+async def engage_stop(desk: Desk, caller: Stopper, wish: StopWish) -> StopTaken:
     """Stop everything new, in the API server itself; only a human's own credentials release it."""
     by = caller.named(wish.by).name
     if wish.runs:  # of everybody: one's own are stopped one by one
         caller.demand(PersonRole.OPERATOR, None)
     stopping = Stopping(desk.ledger, desk.stop, desk.run_stops)
     stopped = await stopping.stop(by=by, reason=wish.reason, runs=wish.runs)
-    return StopState(engaged=True, reason=wish.reason, incidents=stopped.incidents)
+    return StopTaken(engaged=True, reason=wish.reason, incidents=stopped.incidents)
 
 
 @router.get("/reviews")

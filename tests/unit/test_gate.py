@@ -137,6 +137,7 @@ NEVER_BACK = {"always_ask": "nothing takes it back"}
 LATE = NOW - timedelta(seconds=31)
 ONLY_THIS_RULE_REFUSES = [
     case(R.STOP_SWITCH, stop={"engaged": True}),
+    case(R.PAUSED, history={"pauses": ({"scope": "cluster", "by": "ada", "until": NOW},)}),
     case(R.MANAGED_CLUSTER, target={"managed_cluster": False}),
     case(R.OPTED_IN, target={"namespace_labels": {"tiphys.io/heal": "yes"}}),
     case(R.OPTED_IN, **target_in("")),

@@ -306,7 +306,7 @@ async def test_the_stop_switch_is_pulled_and_recorded(bench: Any, kube: Any) -> 
     async with desk_of(bench, stop=switch) as desk:
         assert await desk.get("/api/stop") == {"engaged": False, "reason": ""}
         answer = await desk.http.post("/api/stop", json={"by": "ann", "reason": "big sale"})
-        assert answer.json() == {"engaged": True, "reason": "big sale"}
+        assert answer.json() == {"engaged": True, "reason": "big sale", "incidents": []}
         assert await desk.get("/api/stop") == {"engaged": True, "reason": "big sale"}
         [record] = await bench.records()
         assert (record.event, record.actor) == (AuditEvent.STOP_ENGAGED, "ann")

@@ -133,7 +133,7 @@ def test_a_config_map_made_by_hand_stops_within_a_second(
             assert asked - stopped < WITHIN_SECONDS
         assert "stopped by ConfigMap halt: a drill" in why
         assert bed.tiphys.get("/api/stop") == {
-            "engaged": True, "reason": "a drill", "incidents": [],
+            "engaged": True, "reason": "a drill",
         }  # fmt: skip
     wait("the API server to take Workflows again", lambda: not refusal(bed, workflow), 30)
 
