@@ -312,8 +312,13 @@ async def test_stop_works_while_the_database_is_away(
             raise OperationalError("BEGIN", {}, Exception("the server is gone"))
 
         monkeypatch.setattr(chat.process.ledger.database, "transaction", away)
-        await slack.command("UBOB", "stop")
+        typed = {"command": "/tiphys", "text": "stop", "user_id": "UBOB", "team_id": slack.team}
+        hook = slack._hook("C0OPS", "UBOB")
+        body = slack.body("slash_commands", {**typed, "response_url": hook})
+        headers = slack.sign(body)
+        assert (await slack.post(body, headers))[0] == 200
         assert "All the same everything new is stopped" in await told(slack, "UBOB")
+        assert (await slack.post(body, headers))[0] == 401, "remembered without a database too"
         assert (await switch.read()).engaged
         monkeypatch.undo()
 
