@@ -117,14 +117,19 @@ ALLOW = "expression: 1 == 1, message: it is harmless, effect: allow"
 
 
 def test_a_rule_that_allows_meets_what_autonomy_and_risk_ask_of_one_person() -> None:
-    request = {"action": {"risk": "high"}}
+    request = {"action": {"risk": "medium"}}
     without = judged(policy_with(levels=APPROVE), **request)
     assert {v.split(":")[0] for v in without.approvals} == {"autonomy", "risk"}
     judgement = judged(policy_with(ALLOW, levels=APPROVE), **request)
     assert judgement.allowed
     assert verdict_of(judgement, "custom/rule-0") == Allowed(reason="it is harmless")
     met = verdict_of(judgement, RuleName.RISK)
-    assert met == Allowed(reason="custom/rule-0 allows it, although high risk needs approval")
+    assert met == Allowed(reason="custom/rule-0 allows it, although medium risk needs approval")
+
+
+def test_a_rule_that_allows_does_not_meet_what_two_people_must() -> None:
+    judgement = judged(policy_with(ALLOW, levels=APPROVE), action={"risk": "high"})
+    assert {v.split(":")[0] for v in judgement.approvals} == {"risk"}
 
 
 def test_where_it_does_not_hold_it_says_nothing() -> None:
