@@ -22,13 +22,15 @@ _LINES: Final = 400
 """Sentences that are looked at in one piece of evidence."""
 _FITS: Final = 0.34
 """The share of what the question asks for, by rarity, that a sentence must speak of."""
+_UNKNOWN: Final = 2.0
+"""What a word counts for that the evidence does not know at all."""
 _WORD: Final = re.compile(r"[a-z0-9]+")
 _COMMON_WORDS: Final = (
     "a about after all an and any are as at be because been before being but by can could "
     "did do does done for from go going had happen happened happening has have how i if "
     "in into is it its just know me my no not of on or our out please say says show since "
     "so tell than that the their them then there these they this those to up us was we "
-    "were what when where which while who why will with would you your"
+    "many much often were what when where which while who why will with would you your"
 )
 _COMMON: Final = frozenset(_COMMON_WORDS.split())
 _SAME: Final = {
@@ -139,4 +141,6 @@ class _rarity:  # noqa: N801 - used as a function
         self._total = len(sentences)
 
     def __call__(self, term: str) -> float:
+        if term not in self._counts:  # nobody can say how much it would tell
+            return _UNKNOWN
         return 1.0 + math.log((self._total + 1) / (self._counts[term] + 1))

@@ -40,6 +40,8 @@ _TOLD: Final = {
     AuditEvent.APPROVAL_GIVEN,
     AuditEvent.APPROVAL_REFUSED,
     AuditEvent.APPROVAL_VOID,
+    AuditEvent.BREAK_GLASS,
+    AuditEvent.BREAK_GLASS_REVIEWED,
     AuditEvent.RUN_ENDED,
     AuditEvent.RUN_STOP_ASKED,
     AuditEvent.TARGET_FROZEN,

@@ -70,6 +70,16 @@ async def test_an_incident_is_healed_undone_and_stopped_from_slack(
         card = await until(lambda: with_button(slack, "tiphys_approve"))
         assert "scale-workload-v1 on Deployment shop/search" in card.words()
         assert "/spec/replicas" in card.words()
+        [waiting] = await drama.stage.get("/api/approvals")
+        incident = waiting["incident"]["id"]
+        status = await drama.command("status")
+        assert "1 open incidents: 1 awaiting approval" in status.out, status.err
+        assert "not stopped" in status.out
+        asked = await drama.command("ask", incident, "how", "many", "replicas?")
+        assert "replicas" in asked.out, asked.err
+        assert "ev-" in asked.out
+        nothing = await drama.command("ask", incident, "who won the football?")
+        assert "nothing in this incident's evidence" in nothing.out, nothing.err
         began = time.monotonic()
         await slack.click("UBOB", card, "tiphys_approve")
         await until(lambda: drama.workflows)
