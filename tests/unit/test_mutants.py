@@ -1,8 +1,15 @@
 """What the mutation run takes out: every check, clause, fence and step, by rule alone."""
 
+import os
+import shutil
+import subprocess
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
+
+import pytest
 
 # At the end: the checkout's other folders must not hide an installed package of the same name.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
@@ -10,10 +17,10 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 from tiphys.workflow_templates.catalogue import every
 from tools.mutants.copies import MUTATED, ROOT, Copy
 from tools.mutants.kept import Kept
-from tools.mutants.lane import Traced
+from tools.mutants.lane import TRIES, Lane, Traced, told_apart
 from tools.mutants.reach import reachable
 from tools.mutants.rules import Rule, mutants
-from tools.mutants.table import Row
+from tools.mutants.table import Row, commit_of, markdown
 from tools.mutants.tests import Watched, chosen, files_about, first_failed, watched
 
 ACTION = '''
@@ -168,6 +175,15 @@ def test_tests_that_passed_are_not_asked_again_until_they_or_what_is_beside_them
     assert kept_in(tmp_path).watched(file) is None, "they may fail without a mutant"
 
 
+def test_tests_that_passed_are_known_in_another_checkout_of_the_same_code(tmp_path: Path) -> None:
+    here, there, file = tmp_path / "here", tmp_path / "there", "tests/unit/test_it.py"
+    (here / "tests" / "unit").mkdir(parents=True)
+    (here / file).write_text("one")
+    kept_in(here).keep_watched(file, BY_THREE)
+    shutil.copytree(here, there)
+    assert kept_in(there).watched(file) == BY_THREE
+
+
 def test_a_mutant_is_shown_to_the_tests_that_come_by_it_the_quick_ones_first() -> None:
     step, *_, check = mutants("drain", ACTION, frozenset({"Drain.precheck", "Drain.ours"}))
     [line, *_] = check.fires
@@ -210,3 +226,91 @@ def test_tests_speak_of_what_a_helper_beside_them_works_with() -> None:
     """The worlds of the drains name the action; the files of tests do not."""
     assert "tests/world/draining/test_steps_draining.py" in files_about("draining")
     assert "tests/world/draining/test_steps_draining.py" not in files_about("claim_patch")
+
+
+HELD_UP = "HeldUpError: it did not begin within 6 s"
+LONGER = "Coming between took longer than a step waits"
+IN_VAIN = "InVainError: Waited in vain: for the pod"
+REFUSED = "NewConnectionError: [Errno 111] Connection refused"
+SILENT = "SilentStepError: act did not end within 40 s"
+
+
+class Scripted:
+    """A lane whose answers are given, for each world in turn."""
+
+    def __init__(self, *worlds: tuple[Sequence[str], str]) -> None:
+        self.worlds = [*worlds]
+        self.said = iter(worlds[0][0])
+
+    def ask(self, mutated: bool) -> str:
+        return next(self.said) if mutated else self.worlds[0][1]
+
+    def begin_anew(self) -> None:
+        del self.worlds[0]
+        self.said = iter(self.worlds[0][0])
+
+    def verdict(self) -> str:
+        return told_apart(self.ask, self.begin_anew)
+
+
+@pytest.mark.parametrize("busy", [HELD_UP, LONGER, IN_VAIN, REFUSED])
+def test_what_a_busy_machine_causes_is_asked_again(busy: str) -> None:
+    assert not Scripted(([busy] * (TRIES - 1) + [""], "")).verdict()
+    assert (
+        Scripted(([busy, "NotProvenError: it acted"], "")).verdict() == "NotProvenError: it acted"
+    )
+
+
+def test_what_never_ends_is_found_while_the_code_as_it_is_is_proven() -> None:
+    assert Scripted(([SILENT] * TRIES, "")).verdict() == SILENT
+
+
+def test_in_a_broken_world_nothing_is_found_and_another_world_is_asked() -> None:
+    broken = [IN_VAIN] * TRIES, IN_VAIN
+    assert not Scripted(broken, ([""], "")).verdict(), "it is proven there"
+    assert not Scripted(broken, ([IN_VAIN], IN_VAIN)).verdict(), "nobody can tell"
+    assert Scripted(broken, ([SILENT], "")).verdict() == SILENT
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+def test_a_lane_whose_world_has_ended_finds_nothing_and_goes_on_in_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "")
+    text = (ROOT / MUTATED / "restart_pod.py").read_text()
+    idle = next(iter(mutants("restart_pod", text, frozenset({"RestartPod.rollback"}))))
+    lane = Lane()
+    before = lane.copy.folder
+    lane.world.close()
+    try:
+        ask = partial(lane.ask_of, idle, "restart-pod", "refuses after notAfter")
+        assert not told_apart(ask, lane.begin_anew), "it does not come by"
+        assert not before.exists()
+        assert os.environ["PYTHONPATH"] == str(lane.copy.folder)
+        changed = lane.copy.folder / "tiphys" / MUTATED / "restart_pod.py"
+        assert changed.read_text() == idle.text
+        lane.ask_of(idle, "restart-pod", "no such property", False)
+        assert changed.read_text() == text
+    finally:
+        lane.world.close()
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="no git")
+def test_the_page_says_of_which_state_of_the_code_it_is(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        return subprocess.check_output(["git", *who, *words], cwd=tmp_path, text=True).strip()
+
+    assert commit_of(tmp_path) == "unknown"
+    git("init", "-q")
+    (tmp_path / MUTATED).mkdir()
+    (tmp_path / MUTATED / "drain.py").write_text(ACTION)
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    head = git("rev-parse", "HEAD")
+    assert commit_of(tmp_path) == f"`{head}`, clean"
+    (tmp_path / MUTATED / "drain.py").write_text("")
+    assert commit_of(tmp_path) == f"`{head}`, with changes"
+    state = kept_in(tmp_path).state
+    page = markdown([], state, commit_of(tmp_path))
+    assert f"State of the code: `{state}`; commit: `{head}`, with changes.\n" in page

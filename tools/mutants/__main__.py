@@ -15,7 +15,7 @@ from tools.mutants.kept import Kept
 from tools.mutants.lane import Task, Traced, Tried
 from tools.mutants.reach import passes, reachable
 from tools.mutants.rules import Mutant, mutants
-from tools.mutants.table import Row, line, markdown
+from tools.mutants.table import Row, commit_of, line, markdown
 from tools.mutants.tests import Watched, chosen, files_about
 
 FOLDER = ROOT / MUTATED
@@ -28,7 +28,7 @@ _LAST = ("fails cleanly without", "run ")
 
 def main(words: Sequence[str] | None = None) -> int:
     """Make, trace, try, print and write down."""
-    told, kept = _told(words), Kept(ROOT / ".mutants")
+    told, kept, commit = _told(words), Kept(ROOT / ".mutants"), commit_of(ROOT)
     with ProcessPoolExecutor(told.lanes, multiprocessing.get_context("spawn")) as pool:
         wanted = told.actions or sorted(TRIALS)
         traces = [one for one in kept.traces() if one.action in wanted] or traced(pool, wanted)
@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
     for row in lost:
         sys.stdout.write(f"survived: {line(row)}\n")
     if not (told.actions or told.only):
-        PAGE.write_text(markdown(rows))
+        PAGE.write_text(markdown(rows, kept.state, commit))
     return 1 if lost else 0
 
 

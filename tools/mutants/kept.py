@@ -30,13 +30,15 @@ class Kept:
 
     def __init__(self, folder: Path, root: Path = ROOT) -> None:
         folder.mkdir(exist_ok=True)
-        self._root, state = root, _state(root)
+        self._root = root
+        self.state = _state(root)
+        """A hash of the code that is asked."""
         for path in folder.iterdir():
-            if not path.name.startswith(state):
+            if not path.name.startswith(self.state):
                 path.unlink()
-        self._traces = folder / f"{state}.traces.json"
-        self._rows = folder / f"{state}.rows.jsonl"
-        self._watched, self._tested = folder / f"{state}.tests", _whole(root)
+        self._traces = folder / f"{self.state}.traces.json"
+        self._rows = folder / f"{self.state}.rows.jsonl"
+        self._watched, self._tested = folder / f"{self.state}.tests", _whole(root)
         self._found = {one["key"]: one for one in _lines(self._rows)}
 
     def traces(self) -> Sequence[Traced]:
@@ -67,7 +69,8 @@ class Kept:
         for folder in path.relative_to(self._root).parents:
             for beside in sorted((self._root / folder).glob("*.py")):
                 if beside == path or not beside.name.startswith("test_"):
-                    whole.update(str(beside).encode() + b"\0" + beside.read_bytes())
+                    name = str(beside.relative_to(self._root))
+                    whole.update(name.encode() + b"\0" + beside.read_bytes())
         return whole.hexdigest()
 
     def row(self, mutant: Mutant) -> Row | None:

@@ -4,8 +4,10 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tiphys.service.conform.every import every_property
@@ -30,7 +32,15 @@ ENOUGH = 3
 """Actions whose properties are asked of code that they share, where tests are asked too."""
 TRIES = 3
 """How often a property is asked that fails in words that a busy machine also causes."""
-_BUSY = ("Timeout", "TimeoutError", "in vain", "did not answer", "did not end")
+_BUSY = (
+    "Connection refused",
+    "HeldUp",
+    "Timeout",
+    "did not answer",
+    "did not end",
+    "in vain",
+    "took longer",
+)
 
 
 def asked(action: str) -> Mapping[str, Property]:
@@ -73,17 +83,29 @@ class Task:
     proven."""
 
 
-class _Lane:
+class Lane:
     """This process's world."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="tiphys-mutants-")
+        self._begin()
+
+    def _begin(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="tiphys-mutants-", ignore_cleanup_errors=True
+        )
         folder = Path(self._folder.name)
         (folder / "world").mkdir()
         self.copy = Copy(folder / "copy")
         os.environ["PYTHONPATH"] = str(self.copy.folder)
         self.world = SandboxWorld(folder / "world")
         self.world.step_seconds = STEP_SECONDS
+
+    def begin_anew(self) -> None:
+        """Leave a world that is broken, so may not even end, and have another, and another copy."""
+        with suppress(Exception):
+            self.world.close()
+        self._folder.cleanup()
+        self._begin()
 
     def ask(self, action: str, name: str) -> str:
         """Ask one property; gives what is wrong, or an empty string."""
@@ -94,13 +116,18 @@ class _Lane:
             return f"{type(error).__name__}: {error}"
         return ""
 
+    def ask_of(self, mutant: Mutant, action: str, name: str, mutated: bool) -> str:
+        """Ask one property of a mutant, or of the code as it is."""
+        self.copy.change({mutant.module: mutant.text} if mutated else {})
+        return self.ask(action, name)
 
-_lanes: list[_Lane] = []
+
+_lanes: list[Lane] = []
 
 
-def _lane() -> _Lane:
+def _lane() -> Lane:
     if not _lanes:
-        _lanes.append(_Lane())
+        _lanes.append(Lane())
     return _lanes[0]
 
 
@@ -163,14 +190,28 @@ def _any(tasks: Sequence[Task], names: Mapping[int, Sequence[str]]) -> Tried:
 
 def _attempt(task: Task, names: Sequence[str]) -> Tried:
     lane = _lane()
-    lane.copy.change({task.mutant.module: task.mutant.text})
     began = time.monotonic()
     for name in names:
-        why = ""
-        for _ in range(TRIES):
-            why = lane.ask(task.action, name)
-            if not any(word in why for word in _BUSY):
-                break
-        if why:
+        ask = partial(lane.ask_of, task.mutant, task.action, name)
+        if why := told_apart(ask, lane.begin_anew):
             return Tried(task.action, name, why, time.monotonic() - began)
     return Tried(task.action, "", "", time.monotonic() - began)
+
+
+def told_apart(ask: Callable[[bool], str], begin_anew: Callable[[], None]) -> str:
+    """Give why a property is not proven of a mutant; empty: it is, or nobody can tell.
+
+    `ask`: gives what is wrong with the mutant (True) or the code as it is (False). What a busy
+    machine or a broken world may cause counts where the code as it is stays proven, in another
+    world (`begin_anew`) if need be.
+    """
+    why = ""
+    for _ in range(TRIES):
+        why = ask(True)
+        if not any(word in why for word in _BUSY):
+            return why
+    if not ask(False):
+        return why
+    begin_anew()
+    why = ask(True)
+    return why if why and not ask(False) else ""

@@ -1,8 +1,10 @@
 """The last run's table, for people: docs/mutants.md."""
 
+import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tools.mutants.reach import OUTSIDE
 from tools.mutants.rules import Mutant
@@ -27,10 +29,11 @@ class Row:
     why: str = ""
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """Lay out every row, survivors first."""
+def markdown(rows: Sequence[Row], state: str, commit: str) -> str:
+    """Lay out every row, survivors first; `state` and `commit`: of the code that was asked."""
     lost = [row for row in rows if not row.found_by]
-    parts = [_HEAD, f"{len(rows) - len(lost)} of {len(rows)} were found.\n"]
+    parts = [_HEAD, f"State of the code: `{state}`; commit: {commit}.\n"]
+    parts.append(f"{len(rows) - len(lost)} of {len(rows)} were found.\n")
     if lost:
         parts += ["## Survived\n", *_table(lost)]
     for module in sorted({row.mutant.module for row in rows}):
@@ -43,6 +46,20 @@ def markdown(rows: Sequence[Row]) -> str:
     parts += ["\n## Found by\n", "| property | mutants |", "|---|---|"]
     parts += [f"| {_cell(name)} | {count} |" for name, count in sorted(counts.items())]
     return "\n".join(parts) + "\n"
+
+
+def commit_of(root: Path) -> str:
+    """Say which commit a tree is at, and whether it is just that; "unknown" without git."""
+    try:
+        head, changes = _git(root, "rev-parse", "HEAD"), _git(root, "status", "--porcelain")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"`{head}`, {'with changes' if changes else 'clean'}"
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def line(row: Row) -> str:
