@@ -262,8 +262,9 @@ async def export_audit(desk: Desk, caller: Viewer) -> StreamingResponse:
 
 
 @router.get("/decisions/export")
-async def export_decisions(desk: Desk) -> StreamingResponse:
+async def export_decisions(desk: Desk, caller: Viewer) -> StreamingResponse:
     """Stream every decision that was judged as JSON Lines, for `tiphys policy diff`."""
+    caller.demand(PersonRole.VIEWER, None)
     await desk.ledger.database.ping()  # once the stream has begun, its status is said
 
     async def lines() -> AsyncGenerator[str]:

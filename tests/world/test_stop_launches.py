@@ -23,8 +23,11 @@ name: eager
 version: 1
 rules:
   autonomy: {grants: [{level: auto, actions: ["*"], namespaces: [shop]}]}
+  namespace-concurrency: {limit: 10000}
   cluster-concurrency: {limit: 10000}
-  launch-rate: {limit: 10000}
+  launch-rate: {limit: 10000, target_limit: 10000, cluster_limit: 10000}
+  budget: {namespace_limit: 10000, cluster_limit: 10000}
+  namespace-share: {at_least: 10000}
 """
 """Nothing of the gate's own is in the way of one launch after the other."""
 
