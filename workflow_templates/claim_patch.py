@@ -11,7 +11,7 @@ from datetime import timedelta
 from tiphys.policies.model import Change, Object
 from tiphys.workflow_templates import claims, mark, verification
 from tiphys.workflow_templates.action import Deadlines, Report, Result, Run
-from tiphys.workflow_templates.cluster import REQUEST_SECONDS, ClusterError, Gone, Unreachable
+from tiphys.workflow_templates.cluster import REQUEST_SECONDS, ClusterError, Unreachable
 from tiphys.workflow_templates.fenced import PAUSE_SECONDS, Fenced, Values, deviation
 from tiphys.workflow_templates.mark import Standing, Trace
 from tiphys.workflow_templates.pointers import at, equal, operations
@@ -87,14 +87,10 @@ class ClaimPatch:
         """Say what this run has left behind; None while its expansion may still end."""
         run = self.run
         nothing = Report(Result.NOTHING_CHANGED, "this run changed nothing", {})
-        try:
-            claim = self._fenced().read()
-        except Gone:
-            claim = {}
-        if at(claim, "/metadata/uid") != run.plan.target.uid:
+        claim, stands = self._fenced().judged()
+        if not claim:
             lost = Report(Result.NOT_OURS, "somebody else deleted the claim", {})
             return lost if claimed else nothing
-        stands = mark.standing(run, claim, mark.by_annotation(claim))
         if stands in {Standing.UNTOUCHED, Standing.ANOTHERS}:
             return nothing
         (change,) = run.plan.changes

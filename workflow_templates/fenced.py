@@ -166,14 +166,15 @@ class Fenced:
         # An act that passed the door just before may still have one request under way.
         settled = run.now() + timedelta(seconds=REQUEST_SECONDS + 1 if claimed else 0)
         until = run.now() + timedelta(seconds=self.deadlines.rollback)
-        while run.now() < until:
-            target = self._ours()
-            stands = mark.standing(run, target, self.mark_of(target))
-            if stands in {Standing.UNTOUCHED, Standing.ANOTHERS}:
-                if run.now() >= settled:
-                    return Report(Result.NOTHING_CHANGED, "this run changed nothing", {})
+        while (began := run.now()) < until:
+            target, stands = self.judged()
+            unmarked = stands in {Standing.UNTOUCHED, Standing.ANOTHERS}
+            # A change by somebody does not hold every write off: a node's is fenced by values only.
+            if began < settled and (unmarked or self._unwritten(target, stands)):
                 run.sleep(PAUSE_SECONDS)
                 continue
+            if unmarked:
+                return Report(Result.NOTHING_CHANGED, "this run changed nothing", {})
             if foreign := self._foreign(target, stands):
                 return foreign
             if stands is Standing.UNDONE:
@@ -192,9 +193,8 @@ class Fenced:
 
     def foreign(self) -> Report | None:
         """Say that somebody else has changed since what this run wrote, or None."""
-        target = self._ours()
-        stands = mark.standing(self.run, target, self.mark_of(target))
-        if stands in {Standing.UNTOUCHED, Standing.ANOTHERS} or self.unwritten():
+        target, stands = self.judged()
+        if stands in {Standing.UNTOUCHED, Standing.ANOTHERS} or self._unwritten(target, stands):
             return None
         return self._foreign(target, stands)
 
@@ -204,10 +204,24 @@ class Fenced:
         It never does then: act refuses, and a write under way meets another version. The values
         are still, or again, those that were there.
         """
+        return self._unwritten(*self.judged())
+
+    def judged(self) -> tuple[Object, Standing]:
+        """Read the target, empty when it is gone or another one of its name, and judge it.
+
+        The Events are read after it, and act may have written in between: `LOST` counts only of a
+        target that was read once they were there.
+        """
         target = self._ours()
-        if not target or not self._has(target, intended=False):
-            return False
-        return mark.standing(self.run, target, self.mark_of(target)) is Standing.LOST
+        stands = mark.standing(self.run, target, self.mark_of(target))
+        if stands is Standing.LOST:
+            target = self._ours()
+            stands = mark.standing(self.run, target, self.mark_of(target))
+        return target, stands
+
+    def _unwritten(self, target: Object, stands: Standing) -> bool:
+        here = bool(target) and self._has(target, intended=False)
+        return here and stands is Standing.LOST
 
     def _foreign(self, target: Object, stands: Standing) -> Report | None:
         if stands is Standing.LOST:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, cast
 
 from tiphys.policies.model import Change, Check, DecidedBy, Json, Object, Plan, Target
@@ -10,7 +11,7 @@ from tiphys.policies.plan import short_digest
 from tiphys.sandbox.api_error import ApiError
 from tiphys.sandbox.patches import PatchType
 from tiphys.sandbox.store import Store
-from tiphys.workflow_templates.action import Run
+from tiphys.workflow_templates.action import Report, Run
 from tiphys.workflow_templates.catalogue import find
 from tiphys.workflow_templates.cluster import Cluster, Conflict, Connection, Exists, Gone
 
@@ -25,14 +26,20 @@ class InProcess(Cluster):
         super().__init__(Connection("", Path("/dev/null"), None), "")
         self.store = store
         self.written: list[str] = []
+        self.before: dict[int, Callable[[], Any]] = {}
+        """What happens before the n-th write."""
         self.after: dict[int, Callable[[], Any]] = {}
         """What happens once the n-th write is done."""
         self.claimed: list[Callable[[], Any]] = []
         """What happens once the next Event is there."""
+        self.seen: dict[str, list[Callable[[], Any]]] = {}
+        """By kind: what happens once one was read, and before that is judged, in this order."""
 
     def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object:
         """Read one object."""
         found = self.store.find(kind, namespace, name)
+        if meanwhile := self.seen.get(kind):
+            meanwhile.pop(0)()
         if found is None:
             raise Gone(f"{api_version} {kind} {name}")
         return found
@@ -65,6 +72,7 @@ class InProcess(Cluster):
         meta, kind = cast("dict[str, str]", obj["metadata"]), str(obj["kind"])
         tests = [{"op": "test", "path": f"/metadata/{k}", "value": meta[k]} for k in fences]
         where = kind, meta.get("namespace", ""), meta["name"]
+        self.before.pop(len(self.written) + 1, lambda: None)()
         try:
             self.store.patch(*where, [*tests, *operations], PatchType.JSON, manager="tiphys")
         except ApiError as error:
@@ -129,3 +137,28 @@ def run_of(plan: Plan, store: Store, clock: Clock | None = None) -> Run:
         now=clock.now,
         sleep=clock.sleep,
     )
+
+
+def held_up(act: Callable[[Run], Report], run: Run, nth: int = 1) -> Callable[[], None]:
+    """Begin an act, hold it up just before its n-th write, and give what lets it go on to its end.
+
+    It has left its claim and seen the door open.
+    """
+    there, on = Event(), Event()
+
+    def wait() -> None:
+        there.set()
+        assert on.wait(5)
+
+    cluster = cast("InProcess", run.cluster)
+    cluster.before[nth] = wait
+    thread = Thread(target=act, args=[run], daemon=True)
+    thread.start()
+    assert there.wait(5), "it never came to write"
+
+    def go_on() -> None:
+        on.set()
+        thread.join(5)
+        assert len(cluster.written) >= nth, "its write was refused"
+
+    return go_on

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from in_process import Clock, InProcess, Obj, plan_of, run_of
+from in_process import Clock, InProcess, Obj, held_up, plan_of, run_of
 
 from tiphys.policies.plan import short_digest
 from tiphys.sandbox.store import Store
@@ -200,3 +200,16 @@ def test_a_workload_that_is_deleted_while_it_settles_is_not_back(shop: Shop) -> 
     report = ACTION.rollback(run)
     assert report.result is Result.NOT_UNDONE
     assert "did not stay as put back" in report.message
+
+
+@pytest.mark.parametrize("reads", range(3))
+def test_a_second_write_that_comes_while_rollback_looks_is_this_runs_own(
+    shop: Shop, reads: int
+) -> None:
+    """Whichever of its looks at the workload it comes after: all is put back, or nobody's."""
+    go_on = held_up(ACTION.act, shop.run(), nth=2)
+    run = shop.run()
+    assert isinstance(run.cluster, InProcess)
+    run.cluster.seen["Deployment"] = [*[lambda: None] * reads, go_on]
+    assert ACTION.rollback(run).result is Result.UNDONE
+    assert (shop.size(), shop.restarted()) == ("20", False)
