@@ -42,6 +42,13 @@ async def simulated(directory: Path) -> AsyncGenerator[Any]:
     await anext(world, None)
 
 
+ROOM = """
+  launch-rate: {limit: 10000, target_limit: 10000, cluster_limit: 10000}
+  budget: {namespace_limit: 10000, cluster_limit: 10000}
+"""
+"""Instead of what would keep a hundred launches in a row from starting."""
+
+
 def approvers() -> str:
     """Give a people file with one approver for each click: nobody may click without end."""
     one = "  - name: p{0}\n    roles: [{{role: approver, namespaces: ['*']}}]\n"
@@ -68,6 +75,7 @@ async def main() -> None:
         database = Database.in_directory(directory)
         await database.create()
         text = built_in_text("demo").replace("[shop, research]", '["*"]')
+        text = text.replace("namespace-concurrency:\n    limit: 3", ROOM.strip())
         bench = Bench(database, Clock(), parse(text, "bench"))
         slack = Slack()
         async with (
