@@ -19,11 +19,11 @@ class PersonRole(StrEnum):
     VIEWER = "viewer"
     """Read incidents, the record and the catalogue; ask questions."""
     OPERATOR = "operator"
-    """Acknowledge, propose an action or an undo, stop a run, pause, engage the stop switch."""
+    """Acknowledge, have a run undone, stop a run, pause, engage the stop switch."""
     APPROVER = "approver"
     """Approve and deny plans."""
     ADMIN = "admin"
-    """Reset breakers, unfreeze targets, resume after a pause."""
+    """Reset breakers, unfreeze targets, end somebody else's pause."""
 
 
 _RANK: Final = {role: rank for rank, role in enumerate(PersonRole)}

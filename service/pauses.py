@@ -2,7 +2,7 @@
 
 Invariants: a pause ends by itself, by the database's clock, and by a person's word; whoever pauses
 again in the same scope replaces their own pause and nobody else's, so that the longest one counts;
-each word is recorded with its end.
+who may end them is judged in the transaction that ends them; each word is recorded with its end.
 """
 
 import re
@@ -13,9 +13,11 @@ from sqlalchemy import delete, insert, select
 
 from tiphys.policies.model import Instant, Noun, Target
 from tiphys.policies.parts import PauseFact
+from tiphys.policies.people import Person, PersonRole, same_person
 from tiphys.service.database import Database, Transaction, moment, stamp
 from tiphys.service.errors import BadInputError
 from tiphys.service.ledger import Ledger
+from tiphys.service.people import demand
 from tiphys.service.records import AuditEvent
 from tiphys.service.tables import pauses
 
@@ -96,14 +98,22 @@ class Pauses:
             await self._ledger.audit.append(tx, AuditEvent.PAUSED, actor=by, body=body)
         return made
 
-    async def resume(self, scope: str = CLUSTER, *, by: str, reason: str = "") -> list[Pause]:
-        """End every pause of a scope, whoever's it is; gives those that it ended."""
-        parse_scope(scope)
+    async def resume(
+        self, scope: str = CLUSTER, *, person: Person, reason: str = ""
+    ) -> list[Pause]:
+        """End every pause of a scope; gives those that it ended.
+
+        It takes an operator of the scope where all of them are their own, else an admin there;
+        raises `NotAllowedError`.
+        """
+        namespace, by = namespace_in(scope), person.name
         database = self._ledger.database
         async with database.transaction() as tx:
             await database.lock(tx, "budget")
             now = await database.time(tx, self._ledger.clock())
             ended = [pause for pause in await lasting(tx, now) if pause.scope == scope]
+            own = all(same_person(pause.by, by) for pause in ended)
+            demand(person, PersonRole.OPERATOR if own else PersonRole.ADMIN, namespace)
             await tx.execute(delete(pauses).where(pauses.c.scope == scope))
             if ended:
                 whose = sorted(pause.by for pause in ended)

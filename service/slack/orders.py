@@ -4,7 +4,7 @@ Invariants: a pause is ended by whoever made it alone, or by an admin of its sco
 nothing back, and what Slack cannot do, releasing it, is said with the word that can.
 """
 
-from tiphys.policies.people import Person, PersonRole, same_person
+from tiphys.policies.people import Person, PersonRole
 from tiphys.service.api import Office
 from tiphys.service.errors import NotAllowedError, UsageError
 from tiphys.service.pauses import CLUSTER, DEFAULT, Pauses, is_time, namespace_in, parse_time
@@ -65,14 +65,7 @@ class Orders:
     async def resume(self, person: Person, rest: str) -> str:
         """End a pause: `[SCOPE]`."""
         scope = rest.strip() or CLUSTER
-        namespace, pauses = namespace_in(scope), Pauses(self._office.ledger)
-        others = [
-            one
-            for one in await pauses.all()
-            if one.scope == scope and not same_person(one.by, person.name)
-        ]
-        demand(person, PersonRole.ADMIN if others else PersonRole.OPERATOR, namespace)
-        ended = await pauses.resume(scope, by=person.name)
+        ended = await Pauses(self._office.ledger).resume(scope, person=person)
         if ended:
             self._office.wake()
         told = f"Resumed: {scope}." if ended else f"Nothing was paused under {scope}."

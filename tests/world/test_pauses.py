@@ -7,7 +7,8 @@ import pytest
 
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Risk
-from tiphys.service.errors import BadInputError
+from tiphys.policies.people import Person, PersonRole, RoleGrant
+from tiphys.service.errors import BadInputError, NotAllowedError
 from tiphys.service.pauses import LONGEST, Pauses, parse_scope, parse_time
 from tiphys.service.records import AuditEvent
 from tiphys.service.roles import Role
@@ -18,6 +19,11 @@ MINUTE = timedelta(minutes=1)
 def pauses(bench: Any) -> Pauses:
     """As the gateway has them."""
     return Pauses(bench.of(Role.GATEWAY)[0])
+
+
+def admin(name: str) -> Person:
+    """Give somebody who may end any pause."""
+    return Person(name=name, grants=(RoleGrant(role=PersonRole.ADMIN),))
 
 
 async def paused(bench: Any, scope: str = "cluster", lasts: timedelta = MINUTE, **who: str) -> None:
@@ -48,6 +54,19 @@ async def test_what_a_pause_covers_waits_for_its_end_without_a_word(bench: Any) 
     assert (await bench.run(bench.decide, incident)).state == State.LAUNCHING
 
 
+async def test_only_an_admin_ends_what_somebody_else_paused(bench: Any) -> None:
+    shop = "namespace:shop"
+    olga = Person(name="olga", grants=(RoleGrant(role=PersonRole.OPERATOR, namespaces=("shop",)),))
+    await paused(bench, shop, by="olga")
+    await paused(bench, shop, by="bob")
+    with pytest.raises(NotAllowedError):
+        await pauses(bench).resume(shop, person=olga)
+    assert len(await pauses(bench).all()) == 2, "not even her own"
+    await pauses(bench).resume(shop, person=admin("bob"))
+    await paused(bench, shop, by="olga")
+    assert len(await pauses(bench).resume(shop, person=olga)) == 1
+
+
 async def test_a_pause_that_outlasts_the_incidents_deadline_goes_to_a_human_at_once(
     bench: Any,
 ) -> None:
@@ -63,7 +82,7 @@ async def test_a_person_resumes_and_what_waits_goes_on(bench: Any) -> None:
     await paused(bench)
     incident = await bench.launching()
     assert incident.state == State.PROPOSED
-    [ended] = await pauses(bench).resume(by="bob")
+    [ended] = await pauses(bench).resume(person=admin("bob"))
     assert ended.by == "ada"
     assert (await bench.run(bench.decide, incident)).state == State.LAUNCHING
 
@@ -75,7 +94,7 @@ async def test_an_approval_does_not_beat_a_pause(bench: Any) -> None:
     incident = await bench.run(bench.decide, incident)
     assert incident.state == State.PROPOSED
     assert await bench.rows("runs") == []
-    await pauses(bench).resume(by="ada")
+    await pauses(bench).resume(person=admin("ada"))
     assert (await bench.run(bench.decide, incident)).state == State.LAUNCHING
 
 
@@ -103,14 +122,16 @@ async def test_the_longest_of_several_peoples_pauses_counts(bench: Any) -> None:
     await paused(bench, lasts=2 * MINUTE)
     listed = await pauses(bench).all()
     assert [(p.by, p.until - p.at) for p in listed] == [("bob", MINUTE), ("ada", 2 * MINUTE)]
-    assert len(await pauses(bench).resume(by="cyd")) == 2, "and one word ends them all"
+    assert len(await pauses(bench).resume(person=admin("cyd"))) == 2, "and one word ends them all"
 
 
 async def test_every_word_is_recorded_and_one_that_ends_nothing_is_not(bench: Any) -> None:
     await paused(bench, "namespace:shop", lasts=timedelta(hours=1))
-    assert await pauses(bench).resume("cluster", by="bob") == [], "the scope must be the same"
-    await pauses(bench).resume("namespace:shop", by="bob", reason="done")
-    await pauses(bench).resume("namespace:shop", by="bob")
+    assert await pauses(bench).resume("cluster", person=admin("bob")) == [], (
+        "the scope must be the same"
+    )
+    await pauses(bench).resume("namespace:shop", person=admin("bob"), reason="done")
+    await pauses(bench).resume("namespace:shop", person=admin("bob"))
     told = [(r.event, r.actor, r.body) for r in await bench.records()]
     (first, ada, said), (second, bob, ended) = told
     assert (first, ada, said["scope"]) == (AuditEvent.PAUSED, "ada", "namespace:shop")

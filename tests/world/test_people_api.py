@@ -371,6 +371,7 @@ async def test_a_pause_takes_an_operator_of_its_scope_and_ends_by_an_admin_or_it
     made = await desk.ask("olga", "POST", "/api/pauses", shop)
     assert (made.status_code, made.json()["by"]) == (200, "olga")
     assert [p["by"] for p in (await desk.ask("vera", "GET", "/api/pauses")).json()] == ["olga"]
+    assert (await desk.ask("otto", "GET", "/api/pauses")).json() == [], "he has not that namespace"
     there = "/api/pauses?scope=namespace:shop"
     assert await desk.status("anna", "DELETE", there) == 403, "an approver, and not hers"
     assert await desk.status("olga", "DELETE", there) == 200
