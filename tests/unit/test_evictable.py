@@ -36,3 +36,16 @@ def test_a_pod_whose_owner_is_there_may_go() -> None:
 def test_another_owner_of_the_name_starts_nothing_again(others: list[Obj]) -> None:
     why = refusal(pod(), {"Namespace": [SHOP], "ReplicaSet": others})
     assert why == "belongs to ReplicaSet cart, which is gone"
+
+
+@pytest.mark.parametrize(("space", "may_go"), [("shop", False), ("market", True)])
+def test_only_a_budget_of_the_pods_own_namespace_covers_it(space: str, may_go: bool) -> None:
+    # An empty selector takes every pod, of the budget's namespace alone.
+    guard = {
+        "metadata": {"name": "guard", "namespace": space},
+        "spec": {"selector": {}},
+        "status": {"disruptionsAllowed": 0},
+    }
+    have = {"Namespace": [SHOP], "ReplicaSet": [replica_set("u-cart")]}
+    why = refusal(pod(), {**have, "PodDisruptionBudget": [guard]})
+    assert (why is None) == may_go, why

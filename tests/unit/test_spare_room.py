@@ -155,3 +155,12 @@ def test_devices_are_placed_before_memory_can_take_the_room_beside_them() -> Non
 def test_a_sidecar_is_counted_once() -> None:
     sidecar = {"name": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "2"}}}
     assert float(requests(pod("a", initContainers=[sidecar]))["cpu"]) == 2.1
+
+
+@pytest.mark.parametrize(("others", "room"), [(["n2"], False), (["n2", "n3"], True)])
+def test_two_that_keep_away_from_each_other_do_not_go_to_the_same_node(
+    others: list[str], room: bool
+) -> None:
+    going = [pod("a", **away()), pod("b", **away())]
+    nodes = [node(name) for name in ("n1", *others)]
+    assert (no_room(going, "n1", nodes, going) is None) is room
