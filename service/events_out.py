@@ -2,8 +2,8 @@
 
 Invariants: a record is told after it was committed, at least once and in the order of the record,
 by one replica at a time; how far it was told is in the database; one that nobody takes is given up,
-counted and logged, so that it cannot keep the others for ever; no redirect is followed; neither the
-secret nor the address' path is ever logged.
+alone, counted and logged, so that it cannot keep the others for ever; no redirect is followed;
+neither the secret nor the address' path is ever logged.
 """
 
 import asyncio
@@ -11,20 +11,21 @@ import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import takewhile
 
 import httpx2
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
-from tiphys.service.cloud_event import SecretUnusableError, Signer, cloud_event, source_of
+from tiphys.service.cloud_event import SecretUnusableError, Signer, source_of
 from tiphys.service.database import AWAY, moment, why_away
 from tiphys.service.errors import BadInputError
+from tiphys.service.event_batch import Parcel, batch, single
 from tiphys.service.event_position import Position, Turn
 from tiphys.service.ledger import Ledger
 from tiphys.service.records import AuditEvent, Record
 from tiphys.service.settings import Settings, is_loopback
 
-CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 REQUEST_SECONDS = 15.0
 """For one post; Standard Webhooks recommends 15 to 30."""
 LOOK_SECONDS = 1.0
@@ -32,7 +33,7 @@ LOOK_SECONDS = 1.0
 GIVE_UP = timedelta(hours=24)
 """A record that is older is not tried again once it has failed."""
 REFUSALS = 5
-"""How often an event is tried whose content the receiver refuses."""
+"""How often an event is tried whose content the receiver refuses, and a batch as a whole."""
 FIRST_WAIT = timedelta(seconds=1)
 LONGEST_WAIT = timedelta(minutes=5)
 PAGE = 200
@@ -93,6 +94,8 @@ class Receiver:
     types: Collection[str]
     source: str
     """The CloudEvents attribute: this installation."""
+    batch: int = 1
+    """Events in one post at most; 1: each is posted as itself, in no batch."""
 
     @property
     def host(self) -> str:
@@ -113,7 +116,7 @@ class Answer:
 
 
 class EventsOut:
-    """Posts what is new in the record, one event after the other."""
+    """Posts what is new in the record, one post after the other."""
 
     def __init__(
         self,
@@ -146,36 +149,49 @@ class EventsOut:
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def once(self) -> bool:
-        """Tell the next event, if it is our turn; gives whether there may be more at once."""
+        """Make the next post, if it is our turn; gives whether there may be more at once."""
         turn = await self._position.take()
         if turn is None:
             return False
-        wanted, passed = await self._next(turn.seq)
-        if wanted is None:
+        wanted, passed = await self._next(turn)
+        if not wanted:
             await self._position.give_back(turn.at(passed))
             return passed > turn.seq
-        told = self._judge(turn, wanted, await self._post(wanted))
+        parcel = self._packed(wanted)
+        told = self._judge(turn, parcel, await self._post(parcel))
         await self._position.give_back(told)
-        return told.seq >= wanted.seq
+        return told.seq > turn.seq
 
-    async def _next(self, after: int) -> tuple[Record | None, int]:
-        """Give the next record of a wanted type, and up to where there is none before it."""
-        passed = after
-        async for record in self._audit.read(after=after, limit=PAGE):
+    async def _next(self, turn: Turn) -> tuple[list[Record], int]:
+        """Give the next records of a wanted type, and up to where there is none before them.
+
+        A batch that has failed often goes no more as a whole, but its first event alone: what
+        stands in the way of all is one that the receiver does not take, or its size.
+        """
+        most = self._receiver.batch if turn.tries < REFUSALS else 1
+        found, passed = list[Record](), turn.seq
+        async for record in self._audit.read(after=turn.seq, limit=PAGE):
             if record.event in self._receiver.types:
-                return record, passed
-            passed = record.seq
-        return None, passed
+                found.append(record)
+            if len(found) == most:
+                break
+            passed = passed if found else record.seq
+        return found, passed
 
-    async def _post(self, record: Record) -> Answer:
+    def _packed(self, wanted: list[Record]) -> Parcel:
         receiver = self._receiver
-        body = cloud_event(record, receiver.source)
-        headers = receiver.signer.headers(record.hash, self._clock(), body)
-        headers["content-type"] = CONTENT_TYPE
+        if receiver.batch == 1:
+            return single(wanted[0], receiver.source)
+        return batch(wanted, receiver.source)
+
+    async def _post(self, parcel: Parcel) -> Answer:
+        url, signer = self._receiver.url, self._receiver.signer
+        body, headers = parcel.body, signer.headers(parcel.id, self._clock(), parcel.body)
+        headers["content-type"] = parcel.content_type
         try:
             async with (
                 asyncio.timeout(REQUEST_SECONDS),
-                self._http.stream("POST", receiver.url, content=body, headers=headers) as answer,
+                self._http.stream("POST", url, content=body, headers=headers) as answer,
             ):
                 return _read(answer.status_code, answer.headers.get("retry-after", ""))
         except TimeoutError:
@@ -183,21 +199,33 @@ class EventsOut:
         except (httpx2.HTTPError, OSError) as error:
             return Answer(taken=False, why=type(error).__name__)
 
-    def _judge(self, turn: Turn, record: Record, answer: Answer) -> Turn:
+    def _judge(self, turn: Turn, parcel: Parcel, answer: Answer) -> Turn:
         """Say where to go on, and when."""
+        records = parcel.records
         if answer.taken:
-            self._metrics.delivered.inc()
-            return turn.at(record.seq)
+            self._metrics.delivered.inc(len(records))
+            return turn.at(records[-1].seq)
         self._metrics.failures.inc()
-        tries, now = turn.tries + 1, self._clock()
-        words = {"type": record.event, "number": record.seq, "host": self._receiver.host}
-        if (answer.refused and tries >= REFUSALS) or now - moment(record.at) >= GIVE_UP:
-            self._metrics.undelivered.inc()
-            log.error("an event was given up", **words, tries=tries, why=answer.why)
-            return turn.at(record.seq)
+        tries, host = turn.tries + 1, self._receiver.host
+        if lost := self._given_up(parcel, tries, answer):
+            self._metrics.undelivered.inc(len(lost))
+            for record in lost:
+                words = {"type": record.event, "number": record.seq, "host": host}
+                log.error("an event was given up", **words, tries=tries, why=answer.why)
+            return turn.at(lost[-1].seq)
         wait = max(self._pause(tries), min(answer.wait or timedelta(), LONGEST_WAIT))
-        log.warning("an event was not taken", **words, tries=tries, why=answer.why)
+        words = {"type": records[0].event, "number": records[0].seq, "host": host}
+        log.warning(
+            "events were not taken", **words, posted=len(records), tries=tries, why=answer.why
+        )
         return turn.later(tries, wait)
+
+    def _given_up(self, parcel: Parcel, tries: int, answer: Answer) -> list[Record]:
+        """Name those, from the first on, that are not tried again."""
+        records, now = parcel.records, self._clock()
+        if answer.refused and tries >= REFUSALS and len(records) == 1:
+            return [*records]
+        return [*takewhile(lambda record: now - moment(record.at) >= GIVE_UP, records)]
 
     def _pause(self, tries: int) -> timedelta:
         """Twice as long each time, and between half of it and all, so that none come together."""
@@ -227,7 +255,7 @@ def receiver_of(settings: Settings) -> Receiver | None:
     if wrong:
         raise BadInputError(f"TIPHYS_EVENTS_TYPES: nothing is recorded as {', '.join(wrong)}")
     types = frozenset(settings.events_types or DEFAULT_TYPES)
-    return Receiver(url, signer, types, source_of(settings.cluster))
+    return Receiver(url, signer, types, source_of(settings.cluster), settings.events_batch)
 
 
 def _unsafe(text: str) -> str:

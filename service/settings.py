@@ -123,6 +123,8 @@ class Settings(BaseSettings):
     """What they are signed with: `whsec_` and base64; two, separated by a space, to change it."""
     events_types: Annotated[tuple[str, ...], NoDecode] = ()
     """Which records, separated by commas; default: those that docs/events.md lists."""
+    events_batch: int = Field(default=1, ge=1, le=100)
+    """Events in one post at most; more than 1: as CloudEvents' batches."""
 
     log_json: bool = False
     """Structured logs as JSON lines instead of text."""

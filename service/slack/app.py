@@ -110,6 +110,10 @@ def _clicks(app: AsyncApp, buttons: Buttons) -> None:
         await ack()
         await _safely(buttons.ask_why(Click.of(body), Button.DENY))
 
+    async def ask_to_break_glass(ack: Ack, body: Body) -> None:
+        await ack()
+        await _safely(buttons.ask_why(Click.of(body), Button.BREAK_GLASS))
+
     async def ask_to_undo(ack: Ack, body: Body) -> None:
         await ack()
         await _safely(buttons.ask_why(Click.of(body), Button.UNDO))
@@ -119,6 +123,7 @@ def _clicks(app: AsyncApp, buttons: Buttons) -> None:
 
     clicked = {
         Button.APPROVE: approve,
+        Button.BREAK_GLASS: ask_to_break_glass,
         Button.DENY: ask_to_deny,
         Button.EXPLAIN: explain,
         Button.UNDO: ask_to_undo,
@@ -130,22 +135,27 @@ def _clicks(app: AsyncApp, buttons: Buttons) -> None:
 
 
 def _forms_and_commands(app: AsyncApp, buttons: Buttons, commands: Commands) -> None:
+    sent = {
+        Button.BREAK_GLASS.value: buttons.break_glass,
+        Button.DENY.value: buttons.deny,
+        Button.UNDO.value: buttons.undo,
+    }
+
     async def form(ack: Ack, body: Body) -> None:
         click, reason = Click.of_form(body)
         if not reason:
             await ack(response_action="errors", errors={"reason": "Say why."})
             return
         await ack()
-        denies = body["view"]["callback_id"] == Button.DENY
-        await _safely(buttons.deny(click, reason) if denies else buttons.undo(click, reason))
+        await _safely(sent[body["view"]["callback_id"]](click, reason))
 
     async def command(ack: Ack, body: Body) -> None:
         await ack()
         typed = Typed(str(body["user_id"]), str(body.get("text", "")), str(body["response_url"]))
         await _safely(commands.run(typed))
 
-    for button in (Button.DENY, Button.UNDO):
-        app.view(button.value)(form)
+    for button in sent:
+        app.view(button)(form)
     app.command(COMMAND)(command)
 
 

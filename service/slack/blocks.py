@@ -76,8 +76,8 @@ def confirm(title: str, words: str, yes: str, no: str) -> Block:
     return {"title": text(title), "text": text(words), "confirm": text(yes), "deny": text(no)}
 
 
-def reason_modal(callback: str, title: str, submit: str, metadata: str) -> Block:
-    """Give a form that asks for a reason."""
+def reason_modal(callback: str, title: str, submit: str, metadata: str, warning: str = "") -> Block:
+    """Give a form that asks for a reason, under a warning where one is given."""
     return {
         "type": "modal",
         "callback_id": callback,
@@ -86,6 +86,7 @@ def reason_modal(callback: str, title: str, submit: str, metadata: str) -> Block
         "submit": text(submit),
         "close": text("Cancel"),
         "blocks": [
+            *([section(warning)] if warning else []),
             {
                 "type": "input",
                 "block_id": "reason",
@@ -96,7 +97,7 @@ def reason_modal(callback: str, title: str, submit: str, metadata: str) -> Block
                     "multiline": True,
                     "max_length": 2000,
                 },
-            }
+            },
         ],
     }
 

@@ -1,4 +1,4 @@
-"""The buttons of a card: approve, deny, explain, undo, take over; each by a person, bound to it.
+"""The buttons of a card: approve, deny, break the glass, explain, undo, take over; by people.
 
 Invariants: a decision is bound to the whole digest that the card bore, so a late click on an
 earlier plan decides nothing; what the person may is decided where every channel's decisions are.
@@ -25,6 +25,20 @@ from tiphys.service.views import IncidentView
 
 _INCIDENT: Final = re.compile(r"inc-[a-z0-9]{4,20}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_ALONE: Final = (
+    "You approve this plan alone, without a second person, also where you proposed it. "
+    "Everybody is paged about it at once, and somebody else reviews it."
+)
+_FORMS: Final = {
+    Button.BREAK_GLASS: (
+        "Break the glass",
+        "Approve alone",
+        _ALONE,
+    ),
+    Button.DENY: ("Deny this plan", "Deny", ""),
+    Button.UNDO: ("Undo this run", "Undo", ""),
+}
+"""Title, button and warning of each form that asks for a reason."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,22 @@ class Buttons:
 
         await self._try(click, "approve", work)
 
+    async def break_glass(self, click: Click, reason: str) -> None:
+        """Approve it alone, for a reason that somebody else reviews."""
+
+        async def work(person: Person) -> str:
+            found = await self._office.approvals.approve(
+                click.incident,
+                person=person,
+                reason=reason,
+                expected=click.digest,
+                break_glass=True,
+            )
+            self._office.wake()
+            return f"{found.id}: {found.reason}. Everybody is told, and somebody else reviews it."
+
+        await self._try(click, "break_glass", work)
+
     async def deny(self, click: Click, reason: str) -> None:
         """Deny it, for a reason."""
 
@@ -150,8 +180,8 @@ class Buttons:
         if self._attempts.person(click.user) is None:
             await self._try(click, button.removeprefix("tiphys_"), _nothing)
             return
-        titles = {Button.DENY: ("Deny this plan", "Deny"), Button.UNDO: ("Undo this run", "Undo")}
-        form = blocks.reason_modal(button, *titles[button], click.kept())
+        title, submit, warning = _FORMS[button]
+        form = blocks.reason_modal(button, title, submit, click.kept(), warning)
         try:
             await self._workspace.open_view(click.trigger, form)
         except WorldRefusedError as error:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Change, Evidence, Outcome, Risk
+from tiphys.service.records import AuditEvent
 from tiphys.service.slack import blocks
 from tiphys.service.slack.blocks import Block
 from tiphys.service.slack.escaping import link, name, shown, spoken
@@ -27,6 +28,7 @@ class Button(StrEnum):
 
     ACKNOWLEDGE = "tiphys_acknowledge"
     APPROVE = "tiphys_approve"
+    BREAK_GLASS = "tiphys_break_glass"
     CHART = "tiphys_chart"
     DENY = "tiphys_deny"
     EXPLAIN = "tiphys_explain"
@@ -73,6 +75,8 @@ def card(view: IncidentView) -> Card:
         words = f"{decision['answer'].replace('_', ' ')}: {decision['reason']}"
         made.append(blocks.section(f"Agents\n{shown(words, 2800)}"))
     if last and (words := _approval(view, last)):
+        made.append(blocks.section(words))
+    if last and (words := _broken(view, last)):
         made.append(blocks.section(words))
     if last and last.run:
         made.append(blocks.section(_run(last.run)))
@@ -208,6 +212,19 @@ def _who(view: IncidentView, asks: list[dict[str, Any]]) -> str:
     return said
 
 
+def _broken(view: IncidentView, attempt: AttemptView) -> str:
+    """Say who broke the glass for this plan, and why; it stays on the card."""
+    found = [
+        f"{name(record.actor, 100)} broke the glass and approved alone: "
+        f"{shown(str(record.body.get('reason', '')), 1000)}. Somebody else reviews it."
+        for record in view.timeline
+        if record.event == AuditEvent.BREAK_GLASS
+        and isinstance(record.body, dict)
+        and record.body.get("digest") == attempt.plan_digest
+    ]
+    return found[-1] if found else ""
+
+
 def _run(run: dict[str, Any]) -> str:
     ended = str(run["outcome"] or ("under way" if run["open"] else "never ran")).replace("_", " ")
     said = [
@@ -237,6 +254,8 @@ def _buttons(view: IncidentView, last: AttemptView | None) -> list[Block]:
             blocks.button("Approve", Button.APPROVE, value, style="primary", confirm=asking),
             blocks.button("Deny", Button.DENY, value, style="danger"),
         ]
+        if _glass_helps(view, last):
+            made.append(blocks.button("Break the glass", Button.BREAK_GLASS, value))
     if incident.state == State.ESCALATED:
         made.append(blocks.button("I take it", Button.ACKNOWLEDGE, f"{incident.id}:"))
     if last and last.judgement:
@@ -244,6 +263,16 @@ def _buttons(view: IncidentView, last: AttemptView | None) -> list[Block]:
     if last and (run := undoable(view, last)):
         made.append(blocks.button("Undo", Button.UNDO, f"{incident.id}:{run}"))
     return made
+
+
+def _glass_helps(view: IncidentView, last: AttemptView) -> bool:
+    """Whether somebody alone could approve only so: two people are asked for, or not this one.
+
+    A name that a rule asks for no broken glass replaces: `tiphys.policies.gate.lacking`.
+    """
+    judgement = last.judgement or {}
+    people = [int(v["verdict"].get("people", 1)) for v in judgement.get("verdicts", ())]
+    return bool(view.incident.proposer) or max(people, default=0) > 1
 
 
 def _asking(decision: dict[str, Any]) -> Block | None:

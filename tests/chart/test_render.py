@@ -238,6 +238,7 @@ def test_people_chat_and_events_are_the_gateways_alone(render: Render) -> None:
             "TIPHYS_EVENTS_SECRET",
         }
         assert given["TIPHYS_EVENTS_TYPES"]["value"] == "run_ended,target_frozen"
+        assert given["TIPHYS_EVENTS_BATCH"]["value"] == "50"
         [volume] = [v for v in spec["volumes"] if v["name"] == "people"]
         assert volume["secret"]["secretName"] == "tiphys-people"
         assert given["TIPHYS_PEOPLE"]["value"].startswith("/etc/tiphys/people/")

@@ -16,7 +16,11 @@ FREEZE, BREAKER = 'tiphys_holds{kind="freeze",%s}', 'tiphys_holds{kind="breaker"
 ESCALATION = 'tiphys_escalation_oldest_age_seconds{severity="%s",' + A + "}"
 LAG = f"tiphys_intake_oldest_age_seconds{{{A}}}"
 RUN = f"tiphys_run_oldest_age_seconds{{{A}}}"
+DELIVERED, FAILURES, UNDELIVERED = (
+    f"tiphys_events_{name}_total{{{A}}}" for name in ("delivered", "failures", "undelivered")
+)
 GATEWAY, AGENTS = (f'up{{job="tiphys-{role}",{HERE}}}' for role in ("gateway", "agents"))
+SELDOM = " ".join(f"{number}x4" for number in range(20))
 NOT_AFTER_SECONDS = 900
 """The longest that a run may take from its intent to its first step."""
 WELL = {FREEZE % A: "0x60", LAG: "0x60", GATEWAY: "1x60", AGENTS: "1x60"}
@@ -57,6 +61,17 @@ CASES = [
     Case("TiphysIntakeLagging", {LAG: "400x2 0x30"}, 8, fires=False),  # a storm, taken in
     Case("TiphysRunOpenTooLong", {RUN: "7201x9"}, 5),
     Case("TiphysRunOpenTooLong", {RUN: "7199x9"}, 5, fires=False),
+    Case("TiphysEventsUndelivered", {UNDELIVERED: "0x10 1x90"}, 12),
+    Case("TiphysEventsUndelivered", {UNDELIVERED: "0x10 1x90"}, 60),
+    Case("TiphysEventsUndelivered", {UNDELIVERED: "0x10 1x90"}, 75, fires=False),
+    Case("TiphysEventsUndelivered", {UNDELIVERED: "3x90"}, 60, fires=False),
+    Case("TiphysEventsUndelivered", {UNDELIVERED: "3x9 stale _x2 0x40"}, 20, fires=False),  # anew
+    # As seldom as it is tried: every five minutes.
+    Case("TiphysEventsFailing", {FAILURES: SELDOM, DELIVERED: "7x90"}, 60),
+    Case("TiphysEventsFailing", {FAILURES: SELDOM, DELIVERED: "7x90"}, 25, fires=False),
+    Case("TiphysEventsFailing", {FAILURES: SELDOM, DELIVERED: "7+1x90"}, 60, fires=False),
+    Case("TiphysEventsFailing", {FAILURES: "0x9 3x90", DELIVERED: "7x90"}, 60, fires=False),
+    Case("TiphysEventsFailing", {FAILURES: "3x90", DELIVERED: "7x90"}, 60, fires=False),
     Case("TiphysStateUnknown", WELL, 30, fires=False),
     Case("TiphysStateUnknown", {**WELL, FREEZE % A: "0x5 stale _x40"}, 21),
     Case("TiphysStateUnknown", {**WELL, FREEZE % A: "0x5 stale _x2 0x40"}, 8, fires=False),

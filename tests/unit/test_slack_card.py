@@ -10,8 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiphys.policies.lifecycle import State
-from tiphys.policies.model import Alert, AlertStatus, Evidence, Incident, Severity, Source, Target
+from tiphys.policies.model import (
+    Alert,
+    AlertStatus,
+    Evidence,
+    Incident,
+    Severity,
+    Source,
+    Target,
+    Undoing,
+)
 from tiphys.sandbox import slack_blocks
+from tiphys.service.records import AuditEvent, Record
 from tiphys.service.slack import blocks
 from tiphys.service.slack.card import Button, Card, card
 from tiphys.service.slack.escaping import link, name, shown, size, spoken
@@ -83,6 +93,7 @@ def a_view(state: str = State.AWAITING_APPROVAL, **given: Any) -> IncidentView:
             ),
             outcome=(given.get("run") or {}).get("outcome"),
             acknowledged_by=given.get("by"),
+            undoes=given.get("undoes"),
         ),
         alerts=(
             Alert(
@@ -98,7 +109,7 @@ def a_view(state: str = State.AWAITING_APPROVAL, **given: Any) -> IncidentView:
         ),
         evidence=tuple(given.get("evidence", [a_witness()])),
         attempts=(AttemptView.model_validate(attempt),) if given.get("decided", True) else (),
-        timeline=(),
+        timeline=tuple(given.get("timeline", ())),
     )
 
 
@@ -163,6 +174,15 @@ def test_a_plan_that_waits_is_shown_whole() -> None:
     ("given", "expected"),
     [
         ({}, {Button.APPROVE, Button.DENY, Button.EXPLAIN}),
+        (
+            {"verdicts": [a_verdict(), a_verdict(people=2)]},
+            {Button.APPROVE, Button.DENY, Button.BREAK_GLASS, Button.EXPLAIN},
+        ),
+        (
+            {"undoes": Undoing(run="tiphys-" + "a" * 40, by="ann", reason="worse")},
+            {Button.APPROVE, Button.DENY, Button.BREAK_GLASS, Button.EXPLAIN},
+        ),
+        ({"state": State.RUNNING, "verdicts": [a_verdict(people=2)]}, {Button.EXPLAIN}),
         ({"state": State.ESCALATED}, {Button.ACKNOWLEDGE, Button.EXPLAIN}),
         ({"state": State.OPEN, "decided": False}, set()),
         ({"state": State.RUNNING, "run": a_run(open=True, outcome=None)}, {Button.EXPLAIN}),
@@ -274,6 +294,20 @@ def check(made: Card) -> None:
     json.dumps(made.blocks).encode()  # Slack reads UTF-8
 
 
+def a_broken_glass(by: str, why: str) -> Record:
+    fields = {"incident_id": "inc-7kq2x9dm", "event": AuditEvent.BREAK_GLASS, "actor": by}
+    body = {"digest": DIGEST, "by": by, "reason": why}
+    return Record(seq=1, at="", body=body, previous="", hash="", **fields)
+
+
+def test_who_broke_the_glass_stands_on_the_card_of_that_plan_and_of_no_other() -> None:
+    view = a_view(timeline=[a_broken_glass("ann", "all is down")])
+    assert "broke the glass and approved alone: all is down" in words(card(view))
+    attempt = view.attempts[0].model_copy(update={"plan_digest": "0" * 64})
+    later = view.model_copy(update={"attempts": (attempt,)})
+    assert "broke the glass" not in words(card(later))
+
+
 def a_full_view(text: str, person: str | None = None) -> IncidentView:
     """A view with one text wherever outside text can stand."""
     decision = a_decision(
@@ -298,7 +332,8 @@ def a_full_view(text: str, person: str | None = None) -> IncidentView:
         by=text if person is None else person,
         labels={text: text},
         decision=decision,
-        verdicts=[a_verdict(text, by=[text if person is None else person])],
+        verdicts=[a_verdict(text, by=[text if person is None else person], people=2)],
+        timeline=[a_broken_glass(text if person is None else person, text)],
         run=a_run(steps=[step], open=True, outcome=None),
         evidence=[a_witness(text, question=text), a_witness(text, 2, ok=False)],
     )
@@ -343,4 +378,6 @@ def test_secrets_do_not_reach_a_card() -> None:
 def test_a_modal_keeps_to_the_limits() -> None:
     view = blocks.reason_modal("tiphys_deny", "Deny this plan", "Deny", "x" * 3000)
     assert slack_blocks.view_problems(view) == []
+    warned = blocks.reason_modal("x", "Break the glass", "Approve alone", "x", "y" * 3000)
+    assert slack_blocks.view_problems(warned) == []
     assert slack_blocks.view_problems({**view, "private_metadata": "x" * 3001})

@@ -8,17 +8,20 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from tiphys.sandbox.loopback import serving
 from tiphys.service import events_out
 from tiphys.service.audit import Audit
+from tiphys.service.database import moment
 from tiphys.service.errors import BadInputError
+from tiphys.service.event_batch import BATCH_BYTES
 from tiphys.service.events_out import EventMetrics, EventsOut, open_http, receiver_of
 from tiphys.service.records import AuditEvent
 from tiphys.service.roles import Role
@@ -29,7 +32,7 @@ SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 TOLERANCE = 300
 
 
-def verified(headers: dict[str, str], body: bytes, now: float, key: bytes = KEY) -> dict[str, Any]:
+def verified(headers: dict[str, str], body: bytes, now: float, key: bytes = KEY) -> Any:
     """Verify as Standard Webhooks' section "Verifying signatures" tells a consumer to."""
     identity, timestamp = headers["webhook-id"], headers["webhook-timestamp"]
     assert "." not in identity
@@ -52,11 +55,18 @@ class Hook:
     """Those that it took."""
     posts: list[dict[str, str]] = field(default_factory=list)
     """The headers of every post."""
+    sizes: list[int] = field(default_factory=list)
+    """How many events were in every post."""
     paths: list[str] = field(default_factory=list)
     extra: list[tuple[bytes, bytes]] = field(default_factory=list)
     always: int | None = None
     now: Callable[[], float] = time.time
     picky: Callable[[dict[str, Any]], bool] = lambda _event: False
+
+    def now_is(self, at: datetime) -> Callable[[], datetime]:
+        """Stand still; gives the sender's clock of the same time."""
+        self.now = at.timestamp
+        return lambda: at
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, more = b"", True
@@ -66,11 +76,15 @@ class Hook:
         headers = {k.decode(): v.decode() for k, v in scope["headers"]}
         self.posts.append(headers)
         self.paths.append(scope["path"])
-        event = verified(headers, body, self.now(), self.key)
+        found = verified(headers, body, self.now(), self.key)
+        batch = headers["content-type"].startswith("application/cloudevents-batch+json")
+        assert isinstance(found, list) == batch
+        events = found if batch else [found]
+        self.sizes.append(len(events))
         status = self.always or (self.says.pop(0) if self.says else 204)
-        status = 400 if self.picky(event) else status
+        status = 400 if any(map(self.picky, events)) else status
         if status < 300:
-            self.events.append(event)
+            self.events += events
         start = {"type": "http.response.start", "status": status, "headers": self.extra}
         await send(start)
         await send({"type": "http.response.body", "body": b""})
@@ -311,6 +325,91 @@ async def test_a_replica_that_died_in_the_middle_is_taken_over_and_writes_nothin
         await position.give_back(turn.at(99))
         [row] = await bench.rows("event_positions")
         assert row["seq"] == 1
+
+
+def numbers(hook: Hook) -> list[int]:
+    return [event["data"]["body"]["number"] for event in hook.events]
+
+
+async def test_a_batch_carries_what_waits_in_one_signed_post(bench: Any) -> None:
+    async with telling(bench, Hook(), events_batch=3) as outbound:
+        for number in range(7):
+            await outbound.record(number=number)
+            await outbound.record(AuditEvent.JUDGED)  # which nobody wants
+        await outbound.tell(9)
+        hook = outbound.hook
+        assert (numbers(hook), hook.sizes) == ([*range(7)], [3, 3, 1])
+        assert outbound.count("delivered") == 7
+        assert {post["content-type"] for post in hook.posts} == {
+            "application/cloudevents-batch+json; charset=utf-8"
+        }
+        assert {event["specversion"] for event in hook.events} == {"1.0"}
+        names = {post["webhook-id"] for post in hook.posts} | {e["id"] for e in hook.events}
+        assert len(names) == 3 + 7, "a batch has a name of its own"
+
+
+async def test_a_batch_that_failed_is_tried_again_as_a_whole(bench: Any) -> None:
+    async with telling(bench, Hook(says=[503, 500]), events_batch=10) as outbound:
+        for number in range(3):
+            await outbound.record(number=number)
+        for _ in range(3):
+            await outbound.tell(2)
+            bench.clock.forward(10)
+            await later(bench)
+        hook = outbound.hook
+        assert (numbers(hook), hook.sizes) == ([0, 1, 2], [3, 3, 3])
+        assert len({post["webhook-id"] for post in hook.posts}) == 1
+        assert (outbound.count("failures"), outbound.count("delivered")) == (2, 3)
+
+
+async def test_one_event_that_is_refused_takes_no_other_of_its_batch_with_it(bench: Any) -> None:
+    hook = Hook(picky=lambda event: event["data"]["body"]["number"] == 1)
+    async with telling(bench, hook, events_batch=10) as outbound:
+        for number in range(4):
+            await outbound.record(number=number)
+        for _ in range(30):
+            await outbound.tell(2)
+            bench.clock.forward(20)
+            await later(bench)
+        assert numbers(hook) == [0, 2, 3]
+        assert outbound.count("undelivered") == 1
+        assert hook.sizes == [4] * events_out.REFUSALS + [1] + [3] * events_out.REFUSALS + [1, 2]
+
+
+async def test_a_batch_that_nobody_takes_is_given_up_and_each_of_its_events_is_counted(
+    bench: Any,
+) -> None:
+    async with telling(bench, Hook(always=500), events_batch=10) as outbound:
+        for number in range(3):
+            await outbound.record(number=number)
+        second = moment((await bench.records())[1].at)
+        exactly = second + events_out.GIVE_UP
+        outbound.out._clock = outbound.hook.now_is(exactly)
+        await outbound.tell(1)
+        assert outbound.hook.sizes == [3]
+        assert outbound.count("undelivered") == 2, "the third is younger"
+        outbound.hook.always = None
+        await later(bench)
+        await outbound.tell(3)
+        assert numbers(outbound.hook) == [2]
+        assert outbound.count("delivered") == 1
+
+
+async def test_a_batch_is_bounded_in_bytes_and_one_that_is_larger_goes_alone(bench: Any) -> None:
+    large = "x" * (BATCH_BYTES // 2 - 2000)
+    async with telling(bench, Hook(), events_batch=10) as outbound:
+        for number, words in enumerate((large, large, large, "", large * 3, "")):
+            await outbound.record(number=number, words=words)
+        await outbound.tell(9)
+        assert (numbers(outbound.hook), outbound.hook.sizes) == ([*range(6)], [2, 2, 1, 1])
+        lengths = [int(post["content-length"]) for post in outbound.hook.posts]
+        assert [length <= BATCH_BYTES for length in lengths] == [True, True, False, True]
+
+
+@pytest.mark.parametrize("batch", ["0", "101", "many"])
+def test_a_batch_is_of_one_to_a_hundred(batch: str) -> None:
+    with pytest.raises(ValidationError, match="events_batch"):
+        Settings(events_batch=batch)
 
 
 async def test_two_secrets_sign_while_a_receiver_changes_over(bench: Any) -> None:

@@ -1,6 +1,7 @@
 """What people do in Slack, in both modes: decisions bound to what they saw, and every attack."""
 
 import asyncio
+import socket as sockets
 import sys
 import time
 from collections.abc import AsyncGenerator
@@ -17,6 +18,7 @@ from tiphys.sandbox import installation
 from tiphys.sandbox.slack import Slack
 from tiphys.sandbox.slack_api import serving_slack
 from tiphys.sandbox.slack_blocks import commands, markup, problems
+from tiphys.service.database import Database
 from tiphys.service.slack.attempts import Pace
 from tiphys.service.slack.card import Button
 from tiphys.service.stop_switch import StopSwitch
@@ -306,21 +308,25 @@ async def test_stop_works_while_the_database_is_away(
     bench: Any, slack: Slack, kube: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     switch = StopSwitch(kube.gateway, installation.STOP)
-    async with chat_of(bench, slack, tmp_path, signed=True, stop=switch) as chat:
-
-        def away() -> None:
-            raise OperationalError("BEGIN", {}, Exception("the server is gone"))
-
-        monkeypatch.setattr(chat.process.ledger.database, "transaction", away)
-        typed = {"command": "/tiphys", "text": "stop", "user_id": "UBOB", "team_id": slack.team}
-        hook = slack._hook("C0OPS", "UBOB")
-        body = slack.body("slash_commands", {**typed, "response_url": hook})
-        headers = slack.sign(body)
-        assert (await slack.post(body, headers))[0] == 200
-        assert "All the same everything new is stopped" in await told(slack, "UBOB")
-        assert (await slack.post(body, headers))[0] == 401, "remembered without a database too"
-        assert (await switch.read()).engaged
-        monkeypatch.undo()
+    with sockets.socket() as held:  # nobody listens there, and nobody else will
+        held.bind(("127.0.0.1", 0))
+        gone = Database(f"postgresql+psycopg://gateway:x@127.0.0.1:{held.getsockname()[1]}/tiphys")
+        async with chat_of(bench, slack, tmp_path, signed=True, stop=switch) as chat:
+            database = chat.process.ledger.database
+            monkeypatch.setattr(database, "engine", gone.engine)
+            with pytest.raises(OperationalError, match="refused"):
+                await database.ping()
+            typed = {"command": "/tiphys", "text": "stop", "user_id": "UBOB", "team_id": slack.team}
+            hook = slack._hook("C0OPS", "UBOB")
+            body = slack.body("slash_commands", {**typed, "response_url": hook})
+            headers = slack.sign(body)
+            assert (await slack.post(body, headers))[0] == 200
+            assert "All the same everything new is stopped" in await told(slack, "UBOB")
+            assert (await slack.post(body, headers))[0] == 401, "remembered without a database too"
+            assert (await switch.read()).engaged
+            monkeypatch.undo()
+            await database.ping()
+        await gone.close()
 
 
 # --- signed requests ------------------------------------------------------------------------------

@@ -202,6 +202,9 @@ spec:
 {{- with $events.types }}
 - {name: TIPHYS_EVENTS_TYPES, value: {{ join "," . | quote }}}
 {{- end }}
+{{- if gt (int $events.batch) 1 }}
+- {name: TIPHYS_EVENTS_BATCH, value: {{ int $events.batch | quote }}}
+{{- end }}
 {{- end -}}
 
 {{/* What every role is told. */}}
