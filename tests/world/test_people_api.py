@@ -28,6 +28,7 @@ from tiphys.service.roles import Role
 from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.undos import Undos
 from tiphys.service.views import Views
+from tiphys.service.wishes import Wishes
 
 API_TOKEN = "the-installations-own-token"
 PROXY_SECRET = "only-the-proxy-knows"
@@ -101,6 +102,7 @@ async def desk_of(
         holds=bench.holds,
         run_stops=bench.run_stops,
         undos=Undos(ledger, runs),
+        wishes=Wishes(ledger, "sandbox"),
         wake=lambda: None,
         stop=stop,
         token=SecretStr(API_TOKEN),
