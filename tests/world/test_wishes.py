@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from test_undos import BACK, CART, SCALED, WELL, ended
 
 from tiphys.policies.lifecycle import State
 from tiphys.policies.model import DecidedBy, Incident, Outcome, Plan, Proposal, Risk, StopFacts
@@ -13,6 +14,10 @@ from tiphys.policies.people import Person, PersonRole, RoleGrant
 from tiphys.service.errors import AskedAlreadyError, NotAllowedError, NotRunnableError
 from tiphys.service.people import namespace_of
 from tiphys.service.records import AuditEvent
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from test_undos import BACK, CART, SCALED, WELL, ended
 
 CARTS = "deployment/shop/cart"
 MARKUP = "<!channel> *bold* `code` \x1b[31m{{7*7}} <script>"
@@ -207,7 +212,7 @@ async def test_whoever_asked_does_not_approve_it(bench: Any, kube: Any) -> None:
     assert incident.state == State.AWAITING_APPROVAL, incident.reason
     incident = await bench.run(bench.settle, incident)
     assert incident.state == State.AWAITING_APPROVAL, "no alert ends it"
-    with pytest.raises(NotAllowedError, match="ada proposed this plan"):
+    with pytest.raises(NotAllowedError, match="Ada proposed this plan"):
         await bench.approvals.approve(incident.id, by="Ada", reason="my own")
     await bench.approvals.approve(incident.id, by="bo", reason="yes")
     incident = await bench.run(bench.decide, await bench.get(incident))
