@@ -62,9 +62,8 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
         doors=_doors(process, people),
     )
     api.install(app, desk)
-    app.include_router(answers_api.router)
-    app.include_router(pauses_api.router)
-    app.include_router(wishes_api.router)
+    for more in (answers_api, pauses_api, wishes_api):
+        app.include_router(more.router)
     if (receiver := receiver_of(settings)) is not None:
         http = await process.enter(open_http())
         process.run("events", EventsOut(ledger, receiver, EventMetrics(), http).run())
