@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from pydantic import ValidationError
-
 from tiphys.agents.findings import listing
+from tiphys.agents.fitting import UnfitError, fitting
 from tiphys.agents.notebook import Notebook, short
 from tiphys.agents.objects import dig, mapping, name_of
 from tiphys.agents.plan_secrets import secrets_in
@@ -44,7 +43,6 @@ from tiphys.policies.model import (
     TargetFacts,
 )
 from tiphys.workflow_templates.action import Action, NotApplicableError, Parameters
-from tiphys.workflow_templates.catalogue import UnknownActionError, find
 
 BY_ON_CALL: Final = DecidedBy(reasoner="playbooks", playbook="on-call", playbook_version="1")
 
@@ -182,15 +180,10 @@ async def plan(
 
     Raises `ChoiceRefusedError`, `NotApplicableError`, `TargetGoneError`, `UnansweredError`.
     """
-    name, given = wanted
     try:
-        action = find(name)
-        parameters = action.parameters.model_validate(given)
-    except UnknownActionError as error:
+        action, parameters = fitting(*wanted)
+    except UnfitError as error:
         raise ChoiceRefusedError(str(error)) from error
-    except ValidationError as error:
-        why = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ChoiceRefusedError(f"the parameters do not fit {name}: {why}") from error
     use = Use(action, parameters, lambda thing, near: action.changes(thing, near, parameters))
     return await planned(cluster, use, target, case, book)
 

@@ -20,6 +20,7 @@ from langgraph.graph import END, START, StateGraph
 from pydantic import TypeAdapter
 
 from tiphys.agents.analysis import Analysis
+from tiphys.agents.by_hand import no_alert
 from tiphys.agents.deciding import ChoiceRefusedError, Decider, plan
 from tiphys.agents.gather import Gatherer
 from tiphys.agents.kubectl import Kubectl
@@ -33,7 +34,6 @@ from tiphys.agents.ports import (
     Metrics,
     Reasoner,
     UnansweredError,
-    Undone,
 )
 from tiphys.agents.repair import read_damage
 from tiphys.agents.state import (
@@ -44,7 +44,8 @@ from tiphys.agents.state import (
     sentences,
 )
 from tiphys.agents.target_facts import TargetGoneError
-from tiphys.agents.undoing import no_alert, plan_undo, propose_undo
+from tiphys.agents.undoing import plan_undo, propose_undo
+from tiphys.agents.wishing import propose_wish
 from tiphys.policies.model import AlertFacts, Decision, Evidence, Plan, Proposal, TargetFacts
 from tiphys.workflow_templates.action import NotApplicableError
 
@@ -114,8 +115,8 @@ class Agents:
 
         A finished one gives its recorded result without asking anybody again.
         """
-        if case.undone:
-            return await self._undo(case, case.undone)
+        if found := await self._by_hand(case):
+            return found
         config = _thread(case.incident, case.attempt)
         given: State | None = State(case=case_to_json(case))
         if self.checkpointer is None:
@@ -135,10 +136,15 @@ class Agents:
         )
         return Inspection(alert, target, list(book.evidence))
 
-    async def _undo(self, case: Case, undone: Undone) -> Investigation:
-        """Plan what a person asked for; nobody needs to reason about it."""
-        book = Notebook(self.clock)
-        decision, facts = await propose_undo(self.cluster, case, undone, self.hold_seconds, book)
+    async def _by_hand(self, case: Case) -> Investigation | None:
+        """Plan what a person asked for, if anybody did; nobody needs to reason about it."""
+        book, hold = Notebook(self.clock), self.hold_seconds
+        if case.undone:
+            decision, facts = await propose_undo(self.cluster, case, case.undone, hold, book)
+        elif case.wanted:
+            decision, facts = await propose_wish(self.cluster, case, case.wanted, hold, book)
+        else:
+            return None
         return Investigation(decision, [*book.evidence], facts, no_alert(book.now()), book.notes)
 
     async def still_true(self, case: Case) -> bool | None:
@@ -197,7 +203,7 @@ class Agents:
     # --- inspecting -----------------------------------------------------------------------------
 
     async def _alert_now(self, case: Case, proposal: Proposal, book: Notebook) -> AlertFacts | None:
-        if case.undone:
+        if case.undone or case.wanted:
             return no_alert(book.now())
         try:
             known = await self._on_call.alert_facts(case, book)

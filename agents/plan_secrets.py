@@ -26,6 +26,12 @@ def secrets_in(changes: Sequence[Change], target: Object) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def secrets_given(parameters: Mapping[str, Json]) -> list[str]:
+    """Name each parameter, or the key that it sets, which looks like a secret, never its value."""
+    pair = {**parameters, "name": parameters.get("key")}
+    return list(dict.fromkeys(found.removeprefix("/") for found in _within(pair, "")))
+
+
 def _variable(path: str, target: Object) -> str:
     """Give the name of the variable or the key that a pointer ends in."""
     parent, _, last = path.rpartition("/")

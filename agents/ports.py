@@ -20,6 +20,7 @@ from tiphys.policies.model import (
     Plan,
     Target,
     Undoing,
+    Wish,
 )
 
 
@@ -147,7 +148,8 @@ class Case:
     """Another open incident with the same target, or None."""
     now: datetime | None = None
     undone: Undone | None = None
-    """What the incident is about, where no alert is."""
+    wanted: Wish | None = None
+    """What a person wants, where that is what the incident is about, and no alert."""
 
 
 @dataclass(frozen=True)

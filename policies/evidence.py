@@ -125,14 +125,16 @@ class TargetUnmoved(Rule):
 
 @dataclass(frozen=True, config=SETTINGS)
 class AlertFiring(Rule):
-    """The alert is not over; a person who has a run undone needs none."""
+    """The alert is not over; a person's undo, and just what a person asked for, need none."""
 
     name: ClassVar[RuleName] = RuleName.ALERT_FIRING
 
     def judge(self, request: Request) -> Verdict:
         """Deny when it is over."""
-        if request.undo:
+        if request.undo or request.wished:
             return ALLOWED
+        if request.wish is not None:
+            return Denied(reason=f"it is not what {request.wish.by} asked for")
         return ALLOWED if request.alert.firing else Denied(reason="the alert no longer fires")
 
 

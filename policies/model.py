@@ -26,6 +26,8 @@ from tiphys.policies.parts import (
     RunName,
     Target,
     Undoing,
+    Wish,
+    is_nothing,
 )
 
 
@@ -305,6 +307,8 @@ class IncidentFacts(Noun):
     subject: str
     attempt: int
     opened_at: Instant
+    wants: Wish | None = Field(default=None, exclude_if=is_nothing)
+    """What a person asked for, where that is what it is about."""
 
 
 class Facts(Noun):
@@ -353,7 +357,7 @@ class Plan(Noun):
 
 
 class Incident(Noun):
-    """One thing that is wrong, with all alerts that speak of it; or a wish to undo a run."""
+    """One thing that is wrong, with all alerts that speak of it; or a person's wish."""
 
     id: str
     cluster: str
@@ -378,12 +382,17 @@ class Incident(Noun):
     paged_at: Instant | None = None
     """When a human was last told."""
     undoes: Undoing | None = None
-    """Why it is there, where no alert is."""
+    wants: Wish | None = Field(default=None, exclude_if=is_nothing)
+
+    @property
+    def wish(self) -> Undoing | Wish | None:
+        """Why it is there, where no alert is: an undo or an action that a person asked for."""
+        return self.undoes or self.wants
 
     @property
     def proposer(self) -> str:
         """Who wants what it is about, where that is a person's wish; else empty."""
-        return self.undoes.by if self.undoes else ""
+        return self.wish.by if self.wish else ""
 
 
 Object = Mapping[str, Json]

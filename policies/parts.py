@@ -83,6 +83,41 @@ class Undoing(Noun):
     reason: str
 
 
+class Wish(Noun):
+    """A person's wish that an action is done to one object, named as people name it."""
+
+    action: ActionName
+    api_version: str
+    kind: str
+    namespace: str
+    """Empty for a cluster-scoped object."""
+    name: str
+    parameters: dict[str, Json] = {}
+    by: str
+    reason: str
+
+    @property
+    def object(self) -> str:
+        """Name the object as a target is named."""
+        return f"{self.kind} {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Give `namespace/name`, or the name of what is in no namespace."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    def is_for(self, action: str, target: Target, parameters: dict[str, Json]) -> bool:
+        """Tell whether a use of an action is just what was wished."""
+        named = (target.api_version, target.kind, target.namespace, target.name)
+        wished = (self.api_version, self.kind, self.namespace, self.name)
+        return (action, named, parameters) == (self.action, wished, self.parameters)
+
+
+def is_nothing(value: object) -> bool:
+    """Tell that a field has nothing to say, so that a record keeps the bytes it always had."""
+    return value is None
+
+
 class Outcome(StrEnum):
     """How a run ended."""
 

@@ -19,7 +19,7 @@ class PersonRole(StrEnum):
     VIEWER = "viewer"
     """Read incidents, the record and the catalogue; ask questions."""
     OPERATOR = "operator"
-    """Acknowledge, have a run undone, stop a run, pause, engage the stop switch."""
+    """Acknowledge, have an action done or a run undone, stop a run, pause, engage the stop."""
     APPROVER = "approver"
     """Approve and deny plans."""
     ADMIN = "admin"

@@ -13,6 +13,7 @@ from typing import ClassVar, Final, TypeVar
 from pydantic import ConfigDict
 
 from tiphys.policies.model import AlertFacts, Facts, HistoryFacts, Proposal, StopFacts, TargetFacts
+from tiphys.policies.parts import Wish
 from tiphys.policies.verdict import Allowed, Verdict
 
 SETTINGS: Final = ConfigDict(extra="forbid")
@@ -86,6 +87,19 @@ class Request:
     def undo(self) -> bool:
         """Whether a person has a run undone: then no alert is needed, and no rest."""
         return bool(self.proposal.undoes) and self.proposal.decided_by.reasoner == "human"
+
+    @property
+    def wish(self) -> Wish | None:
+        """What a person asked for, where the incident is about that and no undo."""
+        return self.facts.incident.wants if self.facts.incident else None
+
+    @property
+    def wished(self) -> bool:
+        """Whether it is just what a person asked for: then no alert is needed."""
+        wish, given = self.wish, self.proposal
+        by_hand = given.decided_by.reasoner == "human"
+        wanted = (given.action, given.target, given.parameters)
+        return wish is not None and by_hand and wish.is_for(*wanted)
 
     @property
     def alert(self) -> AlertFacts:

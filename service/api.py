@@ -50,6 +50,7 @@ from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.stopping import Stopping
 from tiphys.service.undos import Undos
 from tiphys.service.views import DeadLetter, IncidentView, Views
+from tiphys.service.wishes import Wishes
 
 log = structlog.get_logger()
 
@@ -69,6 +70,7 @@ class Office:
     holds: Holds
     run_stops: RunStops
     undos: Undos
+    wishes: Wishes
     wake: Callable[[], None]
     """Called when a person has left work to be done."""
     stop: StopSwitch | None
@@ -212,10 +214,7 @@ async def abort(desk: Desk, caller: Operator, incident_id: str, given: Decision)
 @router.post("/runs/{run}/undo")
 async def undo(desk: Desk, caller: Operator, run: str, wish: Undo) -> Incident:
     """Have a finished run undone, in an incident of its own; gate and approval as for any other."""
-    by = caller.named(wish.by).name
-    if caller.person is not None:
-        caller.demand(PersonRole.OPERATOR, (await desk.views.plan_of(run)).target.namespace)
-    incident = await desk.undos.ask(run, by=by, reason=wish.reason)
+    incident = await desk.undos.ask(run, person=caller.named(wish.by), reason=wish.reason)
     desk.wake()
     return incident
 

@@ -47,6 +47,7 @@ class Cases:
                 handled_by=await self._handled_by(tx, incident),
                 now=now,
                 undone=undone,
+                wanted=incident.wants,
             )
 
     async def _attempts(self, tx: Transaction, incident: Incident) -> list[Attempt]:

@@ -176,6 +176,32 @@ def undo(
     console.print(f"{found['id']}: {plain(found['title'])}")
 
 
+def run(
+    what: Annotated[
+        tuple[str, str],
+        typer.Argument(
+            metavar="ACTION TARGET",
+            help="One of `tiphys catalogue`, and KIND/NAMESPACE/NAME or node/NAME.",
+        ),
+    ],
+    reason: Annotated[str, typer.Option(help="Why; kept in the plan and the record.")],
+    given: Annotated[
+        Optional[list[str]],
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter; several times for several."),
+    ] = None,
+    url: Url = None,
+    data_dir: DataDir = None,
+    by: By = "",
+) -> None:
+    """Have an action done, such as `run rollout-restart deployment/shop/cart`; same gate."""
+    from tiphys.service.wishes import read_settings
+
+    wish = {"action": what[0], "target": what[1], "parameters": read_settings(given or ())}
+    body = {**wish, **named(by), "reason": reason}
+    found = client(url, data_dir).post("/api/runs", body)
+    console.print(f"{found['id']}: {plain(found['title'])}")
+
+
 def catalogue(as_json: AsJson = False) -> None:
     """List every action that exists."""
     from tiphys.service.catalogue_view import catalogue_entries

@@ -223,7 +223,7 @@ class Decide:
         if judged.judgement.observed and judged.proposal.decided_by.reasoner != "human":
             # No deadline: people are paged by Alertmanager's own route, never for our observing.
             await entry.move(Step(Move.STAND_BY, _observation(judged), "gate"))
-        elif judged.facts.alert is not None and denied & OVER:
+        elif judged.facts.alert is not None and denied & OVER and not entry.incident.wants:
             deadline = entry.now + self._rules.watch
             await entry.move(Step(Move.STAND_BY, why, "gate", deadline_at=deadline))
         elif denied <= STALE:
@@ -304,6 +304,7 @@ def _incident_facts(incident: Incident) -> IncidentFacts:
         subject=incident.subject,
         attempt=incident.attempt,
         opened_at=incident.opened_at,
+        wants=incident.wants,
     )
 
 

@@ -106,6 +106,14 @@ class NoSuchRunError(UsageError):
     """There is no such run."""
 
 
+class NotRunnableError(UsageError):
+    """This cannot be run."""
+
+
+class AskedAlreadyError(UsageError):
+    """Somebody has asked for that, and it is not over."""
+
+
 class NotUndoableError(UsageError):
     """This run cannot be undone."""
 

@@ -51,6 +51,7 @@ DEFAULT_TYPES = frozenset(
         AuditEvent.PAUSED,
         AuditEvent.PLANNED,
         AuditEvent.RESUMED,
+        AuditEvent.RUN_ASKED,
         AuditEvent.RUN_ENDED,
         AuditEvent.RUN_STOP_ASKED,
         AuditEvent.STOP_ENGAGED,

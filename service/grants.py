@@ -46,7 +46,7 @@ GRANTS: Mapping[Role, Rights] = {
         "evidence": ("SELECT",),
         "freezes": ("SELECT", "DELETE"),
         "inbox": ("SELECT",),
-        # A person's wish to undo a run; what comes of it the agents and the gate decide.
+        # A person's wish, for an action or an undo; what comes of it agents and gate decide.
         "incidents": ("SELECT", "INSERT", _MOVES),
         "pauses": ("SELECT", "INSERT", "DELETE"),
         "plans": ("SELECT",),

@@ -16,10 +16,10 @@ from sqlalchemy import insert, select, update
 
 from tiphys.policies.correlation import shown
 from tiphys.policies.lifecycle import TURNS, Move, State, next_state
-from tiphys.policies.model import Alert, Incident, Noun, Outcome, Severity, Target, Undoing
+from tiphys.policies.model import Alert, Incident, Noun, Outcome, Severity, Target
 from tiphys.service.audit import Audit
 from tiphys.service.database import Database, Transaction, moment, stamp
-from tiphys.service.errors import NoSuchIncidentError, NotUndoableError, UsageError
+from tiphys.service.errors import AskedAlreadyError, NoSuchIncidentError, UsageError
 from tiphys.service.records import AuditEvent
 from tiphys.service.tables import inbox, incidents
 
@@ -48,6 +48,21 @@ class Step:
     decision: str | None = None
     next_attempt: bool = False
     acknowledged_by: str | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person wants, as an incident of its own; one that is open is enough."""
+
+    cluster: str
+    subject: str
+    title: str
+    severity: Severity
+    reason: str
+    what: str
+    """In a sentence such as `inc-7kq2x9dm is about ... already`."""
+    wish: Mapping[str, Noun]
+    """The wish itself, under the field of `Incident` that is for it."""
 
 
 class Incidents:
@@ -92,30 +107,30 @@ class Incidents:
         await self._insert(tx, incident, cause, actor="intake")
         return incident, True
 
-    async def open_undo(
-        self, tx: Transaction, wish: Undoing, *, of: Incident, title: str, now: datetime
+    async def open_wish(
+        self, tx: Transaction, asked: Asked, cause: Mapping[str, object], now: datetime
     ) -> Incident:
-        """Open an incident for the undo of a run of another one; raises `NotUndoableError`."""
+        """Open an incident for what a person wants; raises `AskedAlreadyError`."""
         await self._database.lock(tx, "incidents")
-        subject = f"undo {wish.run}"
         query = select(incidents.c.id).where(
-            incidents.c.cluster == of.cluster,
-            incidents.c.subject == subject,
+            incidents.c.cluster == asked.cluster,
+            incidents.c.subject == asked.subject,
             incidents.c.state != State.CLOSED,
         )
         if known := (await tx.execute(query)).scalar():
-            raise NotUndoableError(f"{known} is about its undo already")
+            raise AskedAlreadyError(f"{known} is about {asked.what} already")
         incident = _new(
             now,
-            cluster=of.cluster,
-            subject=subject,
-            title=title,
-            severity=of.severity,
-            reason=f"{wish.by} has it undone: {wish.reason}",
-            undoes=wish,
+            cluster=asked.cluster,
+            subject=asked.subject,
+            title=asked.title,
+            severity=asked.severity,
+            reason=asked.reason,
+            **asked.wish,
         )
-        cause = {"undoes": wish.model_dump(mode="json"), "of": of.id}
-        await self._insert(tx, incident, cause, actor=wish.by)
+        wish = {name: one.model_dump(mode="json") for name, one in asked.wish.items()}
+        await self._insert(tx, incident, {**wish, **cause}, actor=incident.proposer)
+        await self._database.announce(tx, incident.state)
         return incident
 
     async def _insert(

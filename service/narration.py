@@ -22,6 +22,7 @@ from tiphys.service.verdict import Ended
 
 _VOICES: dict[str, tuple[str, str]] = {
     AuditEvent.INCIDENT_OPENED: ("detect", "yellow"),
+    AuditEvent.RUN_ASKED: ("people", "magenta"),
     AuditEvent.UNDO_ASKED: ("people", "magenta"),
     AuditEvent.ALERT_OPENED: ("detect", "yellow"),
     AuditEvent.ALERT_ENDED: ("resolve", "green"),

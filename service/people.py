@@ -91,6 +91,8 @@ def namespace_of(incident: Incident) -> str | None:
     """Give the namespace an incident is about, empty for none; None while nobody can tell."""
     if incident.target is not None:
         return incident.target.namespace
+    if incident.wants is not None:
+        return incident.wants.namespace
     kind, _, place = incident.subject.partition(" ")
     namespace, slash, _ = place.partition("/")
     if kind == "namespace" and place and not slash:

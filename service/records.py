@@ -44,6 +44,7 @@ class AuditEvent(StrEnum):
     PAUSED = "paused"
     PLANNED = "planned"
     RESUMED = "resumed"
+    RUN_ASKED = "run_asked"
     RUN_ENDED = "run_ended"
     RUN_STEP = "run_step"
     RUN_STOP_ASKED = "run_stop_asked"

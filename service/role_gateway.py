@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
-from tiphys.service import answers_api, api, pauses_api
+from tiphys.service import answers_api, api, pauses_api, wishes_api
 from tiphys.service.api_people import Doors, HeaderDoor
 from tiphys.service.approvals import Approvals
 from tiphys.service.errors import ArgoUnavailableError
@@ -19,6 +19,7 @@ from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.undos import Undos
 from tiphys.service.views import Views
 from tiphys.service.webhook import Webhook, WebhookMetrics
+from tiphys.service.wishes import Wishes
 
 
 async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
@@ -54,14 +55,15 @@ async def open_gateway(process: Process) -> tuple[FastAPI, Webhook]:
         holds=Holds(ledger.database, ledger.audit),
         run_stops=RunStops(ledger, process.runs),
         undos=Undos(ledger, process.runs),
+        wishes=Wishes(ledger, settings.cluster),
         wake=process.wake,
         stop=stop,
         token=settings.api_token,
         doors=_doors(process, people),
     )
     api.install(app, desk)
-    app.include_router(answers_api.router)
-    app.include_router(pauses_api.router)
+    for more in (answers_api, pauses_api, wishes_api):
+        app.include_router(more.router)
     if (receiver := receiver_of(settings)) is not None:
         http = await process.enter(open_http())
         process.run("events", EventsOut(ledger, receiver, EventMetrics(), http).run())

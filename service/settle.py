@@ -65,7 +65,7 @@ _DOUBT = timedelta(seconds=5)
 _LOOK = timedelta(seconds=10)
 """How long a page waits for what stands on a frozen target."""
 _DONE = {State.MONITORING, State.ACKNOWLEDGED}
-"""Where an undo, which no alert speaks of, is over: verified, or in somebody's hands."""
+"""Where a person's wish, of which no alert speaks, is over: verified, or in somebody's hands."""
 _PAGED = {State.ESCALATED, State.AWAITING_APPROVAL}
 _LATE = {
     State.MONITORING: "the alert still fires, long after it should have ended",
@@ -83,8 +83,9 @@ def _with_repair(incident: Incident, damage: Evidence) -> Incident:
 
 def _how_it_ended(incident: Incident) -> str:
     done = incident.outcome is Outcome.VERIFIED
-    if incident.undoes is not None:
-        return incident.reason if done else f"not undone: {incident.reason}"
+    if incident.wish is not None:
+        missed = "not undone" if incident.undoes else "not done"
+        return incident.reason if done else f"{missed}: {incident.reason}"
     return f"{'healed: ' if done else ''}every alert has ended"
 
 
@@ -112,7 +113,7 @@ class Settle:
         async with self._ledger.database.reading() as tx:
             over = await episodes.gone(tx, incident.id, listings=self._waits.listings)
             joined = await episodes.began_after(tx, incident.id, incident.changed_at)
-        if incident.undoes is not None:
+        if incident.wish is not None:
             over = incident.state in _DONE
         if over and not _unread(incident) and await self._is_false(incident):
             await self._close(job)
@@ -129,7 +130,7 @@ class Settle:
 
     async def _is_false(self, incident: Incident) -> bool:
         """Tell whether the alerts' expressions are false, too; in doubt it is not over."""
-        if incident.undoes is not None:
+        if incident.wish is not None:
             return True
         case = await self._cases.case(incident, self._ledger.clock())
         return await self._agents.still_true(case) is False

@@ -1,12 +1,16 @@
 """A person's wish that a finished run is undone: taken by the gateway, in an incident of its own.
 
-Invariant: only what can be put back is promised; everything else is refused here with a sentence,
-and what the cluster says of it the agents, the gate and precheck see.
+Invariants: who may not act in the run's namespace is refused, in every channel here; only what can
+be put back is promised, everything else is refused with a sentence; and what the cluster says of it
+the agents, the gate and precheck see.
 """
 
 from tiphys.policies.model import Incident, Outcome, Plan, Undoing
+from tiphys.policies.people import Person, PersonRole
 from tiphys.service.errors import NotUndoableError
+from tiphys.service.incidents import Asked
 from tiphys.service.ledger import Ledger
+from tiphys.service.people import demand
 from tiphys.service.records import AuditEvent
 from tiphys.service.runs import Runs, StoredRun
 from tiphys.workflow_templates import undoing
@@ -29,25 +33,33 @@ class Undos:
         self._ledger = ledger
         self._runs = runs
 
-    async def ask(self, run: str, *, by: str, reason: str) -> Incident:
+    async def ask(self, run: str, *, person: Person, reason: str) -> Incident:
         """Open an incident for the undo of a run, named by its Workflow or a beginning of that.
 
-        Raises `NoSuchRunError`, `NotUndoableError`.
+        Raises `NoSuchRunError`, `NotAllowedError`, `NotUndoableError`, `AskedAlreadyError`.
         """
-        async with self._ledger.database.transaction() as tx:
+        by, ledger = person.name, self._ledger
+        async with ledger.database.transaction() as tx:
             found, plan = await self._runs.named(tx, run)
+            demand(person, PersonRole.OPERATOR, plan.target.namespace)
             if why := _why_not(found, plan):
                 raise NotUndoableError(why)
-            now, audit = self._ledger.clock(), self._ledger.audit
-            of = await self._ledger.incidents.get(tx, found.incident_id)
-            wish = Undoing(run=found.name, by=by, reason=reason)
-            title = f"undo of {plan.action} on {plan.target}"
-            incident = await self._ledger.incidents.open_undo(tx, wish, of=of, title=title, now=now)
+            of = await ledger.incidents.get(tx, found.incident_id)
+            asked = Asked(
+                cluster=of.cluster,
+                subject=f"undo {found.name}",
+                title=f"undo of {plan.action} on {plan.target}",
+                severity=of.severity,
+                reason=f"{by} has it undone: {reason}",
+                what="its undo",
+                wish={"undoes": Undoing(run=found.name, by=by, reason=reason)},
+            )
+            cause = {"of": of.id}
+            incident = await ledger.incidents.open_wish(tx, asked, cause, ledger.clock())
             body = {"workflow": found.name, "incident": incident.id, "by": by, "reason": reason}
-            await audit.append(
+            await ledger.audit.append(
                 tx, AuditEvent.UNDO_ASKED, actor=by, incident_id=found.incident_id, body=body
             )
-            await self._ledger.database.announce(tx, incident.state)
         return incident
 
 

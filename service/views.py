@@ -79,11 +79,6 @@ class Views:
         async with self._database.reading() as tx:
             return await self._incidents.get(tx, incident_id)
 
-    async def plan_of(self, run: str) -> Plan:
-        """Read a run's plan; raises `NoSuchRunError`."""
-        async with self._database.reading() as tx:
-            return (await self._runs.named(tx, run))[1]
-
     async def waiting(self) -> list[IncidentView]:
         """List incidents whose plan waits for an approval."""
         found = await self.incidents([State.AWAITING_APPROVAL], 200)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 from tiphys.policies.lifecycle import Move
-from tiphys.policies.model import Object, Outcome, Plan
+from tiphys.policies.model import Incident, Object, Outcome, Plan
 from tiphys.service.argo import Argo
 from tiphys.service.breakers import Breakers
 from tiphys.service.errors import ArgoUnavailableError
@@ -105,7 +105,8 @@ class Watch:
                 await self._freeze(entry, run, plan, why)
             await self._breakers.after_end(entry, plan.target)
             tried = len(await self._runs.all_of(entry.tx, plan.incident))
-            again = tried < self._times.max_attempts and wish is None and not plan.undoes
+            by_alerts = wish is None and entry.incident.wish is None
+            again = tried < self._times.max_attempts and by_alerts
             await entry.move(self._step(entry, plan, (result, why), again=again))
 
     async def _freeze(self, entry: Entry, run: StoredRun, plan: Plan, why: str) -> None:
@@ -119,10 +120,9 @@ class Watch:
         result, why = ended
         action = f"{'undo of ' if plan.undoes else ''}{plan.action} on {plan.target}"
         if result is Outcome.VERIFIED:
-            how = f"{plan.undoes} is undone" if plan.undoes else f"{action} helped: {why}"
             return Step(
                 Move.VERIFY,
-                how,
+                _done(entry.incident, plan, why),
                 deadline_at=entry.now + self._times.resolve,
                 outcome=result,
             )
@@ -132,6 +132,16 @@ class Watch:
         if not again:
             return Step(Move.ESCALATE, words, outcome=result)
         return Step(Move.REINVESTIGATE, words, outcome=result, next_attempt=True)
+
+
+def _done(incident: Incident, plan: Plan, why: str) -> str:
+    """Say that it is well: undone, as a person wanted it, or healed."""
+    if plan.undoes:
+        return f"{plan.undoes} is undone"
+    what = f"{plan.action} on {plan.target}"
+    if incident.wants:
+        return f"{what} is done, as {incident.wants.by} wanted: {why}"
+    return f"{what} helped: {why}"
 
 
 def _is_stopping(workflow: Object) -> bool:

@@ -6,6 +6,7 @@ earlier plan decides nothing; what the person may is decided where every channel
 
 import json
 import re
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -145,8 +146,8 @@ class Buttons:
             view = await self._office.views.incident(click.incident)
             if click.bound not in {attempt.workflow for attempt in view.attempts}:
                 raise UsageError(f"{click.incident} has no such run")
-            found = await undo(self._office, click.bound, person, reason)
-            return f"{found.id}: {found.title}. It goes through the same gate and approval."
+            asking = self._office.undos.ask(click.bound, person=person, reason=reason)
+            return await promised(self._office, asking)
 
         await self._try(click, "undo", work)
 
@@ -204,13 +205,11 @@ class Buttons:
         await self._workspace.whisper(click.channel, click.user, spoken(said, 2900), shown_blocks)
 
 
-async def undo(office: Office, run: str, person: Person, reason: str) -> Incident:
-    """Have a run undone by somebody who may, named by its Workflow or its beginning."""
-    plan = await office.views.plan_of(run)
-    demand(person, PersonRole.OPERATOR, plan.target.namespace)
-    found = await office.undos.ask(run, by=person.name, reason=reason)
+async def promised(office: Office, asking: Awaitable[Incident]) -> str:
+    """Have what a person wants taken, and say what will become of it."""
+    found = await asking
     office.wake()
-    return found
+    return f"{found.id}: {found.title}. It goes through the same gate and approval."
 
 
 async def _nothing(_person: Person) -> str:

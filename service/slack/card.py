@@ -106,6 +106,8 @@ def _state(view: IncidentView) -> str:
 
 def _alerts(view: IncidentView) -> str:
     names = list(dict.fromkeys(alert.name for alert in view.alerts))
+    if view.incident.wish and not names:
+        return f"none; {name(view.incident.wish.by, 200)} asked for it"
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(shown(one, 200) for one in names[:3]) + more
 

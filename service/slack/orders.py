@@ -1,8 +1,10 @@
-"""What `/tiphys` orders: undo, pause, resume and stop, by people who may, as everywhere else.
+"""What `/tiphys` orders: run, undo, pause, resume and stop, by people who may, as everywhere else.
 
 Invariants: a pause is ended by whoever made it alone, or by an admin of its scope; the stop asks
 nothing back, and what Slack cannot do, releasing it, is said with the word that can.
 """
+
+from itertools import takewhile
 
 from tiphys.policies.people import Person, PersonRole
 from tiphys.service.api import Office
@@ -10,8 +12,9 @@ from tiphys.service.errors import NotAllowedError, UsageError
 from tiphys.service.pauses import CLUSTER, DEFAULT, Pauses, is_time, namespace_in, parse_time
 from tiphys.service.people import demand
 from tiphys.service.slack.attempts import Attempts
-from tiphys.service.slack.buttons import undo
+from tiphys.service.slack.buttons import promised
 from tiphys.service.stopping import Stopping
+from tiphys.service.wishes import is_setting, read_settings
 
 MAX_REASON = 2000
 
@@ -28,8 +31,19 @@ class Orders:
         run, _, reason = rest.partition(" ")
         if not run or not reason.strip():
             raise UsageError("say which run and why: undo RUN REASON")
-        found = await undo(self._office, run, person, reason.strip()[:MAX_REASON])
-        return f"{found.id}: {found.title}. It goes through the same gate and approval."
+        why = reason.strip()[:MAX_REASON]
+        return await promised(self._office, self._office.undos.ask(run, person=person, reason=why))
+
+    async def run(self, person: Person, rest: str) -> str:
+        """Have an action done: `ACTION TARGET [NAME=VALUE...] REASON`."""
+        action, target, *words = [*rest.split(), "", ""]
+        given = list(takewhile(is_setting, words))
+        reason = " ".join(words[len(given) :]).strip()[:MAX_REASON]
+        if not action or not target or not reason:
+            raise UsageError("say what, on what and why: run ACTION TARGET [NAME=VALUE...] REASON")
+        wishes, parameters = self._office.wishes, read_settings(given)
+        asking = wishes.ask(action, target, parameters, person=person, reason=reason)
+        return await promised(self._office, asking)
 
     async def stop(self, person: Person, rest: str) -> str:
         """Stop everything new: `[--runs] [REASON]`."""

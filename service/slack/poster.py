@@ -42,6 +42,7 @@ _TOLD: Final = {
     AuditEvent.APPROVAL_VOID,
     AuditEvent.BREAK_GLASS,
     AuditEvent.BREAK_GLASS_REVIEWED,
+    AuditEvent.RUN_ASKED,
     AuditEvent.RUN_ENDED,
     AuditEvent.RUN_STOP_ASKED,
     AuditEvent.TARGET_FROZEN,

@@ -77,6 +77,11 @@ class Commands:
             ),
             "incident": (self._incident, "incident ID: one incident's card", False),
             "ask": (self._ask, "ask ID QUESTION: what the evidence says of it", False),
+            "run": (
+                _saying(orders.run),
+                "run ACTION TARGET [NAME=VALUE...] REASON: have an action done",
+                True,
+            ),
             "undo": (_saying(orders.undo), "undo RUN REASON: have a finished run undone", True),
             "pause": (_saying(orders.pause), "pause [SCOPE] [TIME]: nothing new, a while", True),
             "resume": (_saying(orders.resume), "resume [SCOPE]: end a pause", True),

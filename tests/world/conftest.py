@@ -90,6 +90,7 @@ from tiphys.service.settle import Settle, Waits
 from tiphys.service.tables import inbox, proposals
 from tiphys.service.undos import Undos
 from tiphys.service.watch import Watch, WatchTimes
+from tiphys.service.wishes import Wishes
 from tiphys.workflow_templates.render import RenderSettings, manifests
 from tiphys.workflow_templates.signature import public_hex
 
@@ -295,6 +296,15 @@ class Clicks(Approvals):
         return await super().deny(incident_id, person=person or a_person(by), **more)
 
 
+class Hands(Undos):
+    """Undos, wished by anybody who is named, as `Clicks` approves."""
+
+    async def ask(
+        self, run: str, *, by: str = "", person: Person | None = None, **more: Any
+    ) -> Any:
+        return await super().ask(run, person=person or a_person(by), **more)
+
+
 class Bench:
     """The service's own half, a stage at a time.
 
@@ -323,7 +333,8 @@ class Bench:
         self.approvals = self._approvals(Role.GATEWAY)
         ledger, runs, _ = self.of(Role.GATEWAY)
         self.run_stops = RunStops(ledger, runs)
-        self.undos = Undos(ledger, runs)
+        self.undos = Hands(ledger, runs)
+        self.wishes = Wishes(ledger, CLUSTER)
         gateway = self.users[Role.GATEWAY]
         self.holds = Holds(gateway, Audit(gateway), clock)
 

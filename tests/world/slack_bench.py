@@ -28,6 +28,7 @@ from tiphys.service.slack.wiring import open_slack
 from tiphys.service.slack.workspace import Workspace
 from tiphys.service.undos import Undos
 from tiphys.service.views import Views
+from tiphys.service.wishes import Wishes
 
 CHANNEL = "C0OPS"
 
@@ -124,6 +125,7 @@ async def chat_of(
             holds=Holds(ledger.database, ledger.audit),
             run_stops=RunStops(ledger, runs),
             undos=Undos(ledger, runs),
+            wishes=Wishes(ledger, "sandbox"),
             wake=wake,
             stop=stop,
             token=None,

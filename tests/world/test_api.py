@@ -28,6 +28,7 @@ from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.tables import dead_letters
 from tiphys.service.undos import Undos
 from tiphys.service.views import Views
+from tiphys.service.wishes import Wishes
 
 TOKEN = "a-token-of-some-length"
 ANN = {"by": "ann", "reason": "I looked"}
@@ -75,6 +76,7 @@ async def desk_of(bench: Any, *, token: str = "", stop: Any = None) -> AsyncGene
         holds=bench.holds,
         run_stops=bench.run_stops,
         undos=Undos(ledger, runs),
+        wishes=Wishes(ledger, "sandbox"),
         wake=pipeline.wake,
         stop=stop,
         token=SecretStr(token) if token else None,

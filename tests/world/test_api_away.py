@@ -20,6 +20,7 @@ from tiphys.service.roles import Role
 from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.undos import Undos
 from tiphys.service.views import Views
+from tiphys.service.wishes import Wishes
 
 SECRET = "s3cret-of-the-gateway"
 BODY = {"by": "ann", "reason": "I looked", "scope": "target:uid"}
@@ -40,6 +41,7 @@ async def serving_api(bench: Any, stop: Any = None) -> AsyncGenerator[httpx2.Asy
         holds=bench.holds,
         run_stops=bench.run_stops,
         undos=Undos(ledger, runs),
+        wishes=Wishes(ledger, "sandbox"),
         wake=lambda: None,
         stop=stop,
         token=None,

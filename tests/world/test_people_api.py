@@ -19,7 +19,7 @@ from sqlalchemy import text
 from tiphys.policies.lifecycle import State
 from tiphys.policies.people import PersonRole
 from tiphys.sandbox.loopback import serving
-from tiphys.service import api, pauses_api
+from tiphys.service import api, pauses_api, wishes_api
 from tiphys.service.api_people import Doors, HeaderDoor, role_of
 from tiphys.service.people import People
 from tiphys.service.people_file import create_token
@@ -28,6 +28,7 @@ from tiphys.service.roles import Role
 from tiphys.service.stop_switch import StopSwitch
 from tiphys.service.undos import Undos
 from tiphys.service.views import Views
+from tiphys.service.wishes import Wishes
 
 API_TOKEN = "the-installations-own-token"
 PROXY_SECRET = "only-the-proxy-knows"
@@ -101,6 +102,7 @@ async def desk_of(
         holds=bench.holds,
         run_stops=bench.run_stops,
         undos=Undos(ledger, runs),
+        wishes=Wishes(ledger, "sandbox"),
         wake=lambda: None,
         stop=stop,
         token=SecretStr(API_TOKEN),
@@ -108,6 +110,7 @@ async def desk_of(
     )
     api.install(app, office)
     app.include_router(pauses_api.router)
+    app.include_router(wishes_api.router)
     async with serving(app) as url, httpx2.AsyncClient(base_url=url, trust_env=False) as http:
         yield Desk(http, app, people, file, time)
 
@@ -132,7 +135,7 @@ async def test_every_route_names_the_least_role_it_needs(desk: Desk) -> None:
     described = desk.app.openapi()["paths"]
     assert {route.path for route in routes(desk.app)} == set(described), "none is overlooked"
     named = {(route.path, *sorted(route.methods)): role_of(route) for route in routes(desk.app)}
-    assert len(named) >= 17
+    assert len(named) >= 18
     assert None not in named.values(), [path for path, role in named.items() if role is None]
     changing = {path for path in named if "POST" in path}
     assert all(named[path] != PersonRole.VIEWER for path in changing)
@@ -206,6 +209,30 @@ async def test_what_names_no_namespace_is_shown_to_those_who_see_all(
     incident = await bench.open("SomethingOdd")
     assert await desk.status("vera", "GET", f"/api/incidents/{incident.id}") == 200
     assert await desk.status("olga", "GET", f"/api/incidents/{incident.id}") == 404
+
+
+async def test_an_action_is_asked_for_by_hand_where_one_is_operator(bench: Any, desk: Desk) -> None:
+    wish = {"action": "scale-workload", "target": "deployment/shop/cart", "reason": "a sale"}
+    for body, status in (
+        (wish | {"target": "deployment/other/cart", "parameters": {"replicas": 4}}, 403),
+        (wish | {"target": "node/n1", "action": "cordon-drain-node"}, 403),
+        (wish | {"parameters": {"replicas": 4}, "by": "anna"}, 403),
+        (wish | {"parameters": {"replicas": 400}}, 409),
+        (wish | {"parameters": {"replicas": 4}, "extra": 1}, 422),
+        (wish | {"parameters": {"replicas": 4}, "reason": ""}, 422),
+        (wish | {"parameters": {f"x{n}": n for n in range(21)}}, 422),
+    ):
+        assert await desk.status("olga", "POST", "/api/runs", body) == status, body
+    assert await bench.rows("incidents") == []
+    body = wish | {"parameters": {"replicas": 4}}
+    assert await desk.status("otto", "POST", "/api/runs", body) == 403
+    made = await desk.ask("olga", "POST", "/api/runs", body)
+    assert made.status_code == 200, made.text
+    assert made.json()["wants"]["by"] == "olga"
+    again = await desk.ask("anna", "POST", "/api/runs", body)
+    assert (again.status_code, made.json()["id"] in again.text) == (409, True)
+    assert await desk.status("otto", "GET", f"/api/incidents/{made.json()['id']}") == 404
+    assert await desk.status("olga", "GET", f"/api/incidents/{made.json()['id']}") == 200
 
 
 async def test_a_role_counts_only_in_its_namespaces(bench: Any, desk: Desk, target: Any) -> None:

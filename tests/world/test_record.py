@@ -173,6 +173,12 @@ async def _undone(bench: Any) -> None:
     await bench.undos.ask(run.name, by="ann", reason="wrong")
 
 
+async def _wished(bench: Any) -> None:
+    ann = Person(name="ann", grants=(RoleGrant(role=PersonRole.OPERATOR),))
+    place = "deployment/shop/cart"
+    await bench.wishes.ask("rollout-restart", place, {}, person=ann, reason="it leaks")
+
+
 COUNT = "SELECT count(*) FROM "
 ARROWS: Sequence[tuple[AuditEvent, Callable[[Any], Awaitable[Any]], str]] = [
     (AuditEvent.INCIDENT_OPENED, lambda b: b.open(), f"{COUNT} incidents"),
@@ -214,6 +220,7 @@ ARROWS: Sequence[tuple[AuditEvent, Callable[[Any], Awaitable[Any]], str]] = [
     ),
     (AuditEvent.APPROVAL_VOID, _voided, f"{COUNT} incidents WHERE attempt = 2"),
     (AuditEvent.BREAKER_TRIPPED, _tripped, f"{COUNT} breakers"),
+    (AuditEvent.RUN_ASKED, _wished, f"{COUNT} incidents WHERE body LIKE '%\"wants\":{{%'"),
     (AuditEvent.UNDO_ASKED, _undone, f"{COUNT} incidents WHERE body LIKE '%\"undoes\":{{%'"),
 ]
 NAMES = [f"{event}-{i}" for i, (event, _, _) in enumerate(ARROWS)]

@@ -150,6 +150,7 @@ def tiphys(bench: Any) -> Any:
             holds=bench.holds,
             run_stops=bench.run_stops,
             undos=bench.undos,
+            wishes=bench.wishes,
             wake=lambda: None,
             stop=None,
             token=None,

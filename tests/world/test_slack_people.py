@@ -1,6 +1,7 @@
 """What people do in Slack, in both modes: decisions bound to what they saw, and every attack."""
 
 import asyncio
+import html
 import socket as sockets
 import sys
 import time
@@ -408,6 +409,50 @@ async def test_a_question_is_answered_from_the_evidence_or_not_at_all(
     assert "ev-1" in said
     await slack.command("UEVE", f"ask {incident.id} who won the football?")
     assert "Nothing in this incident's evidence" in await told(slack, "UEVE", 1)
+
+
+async def test_an_action_is_asked_for_and_stays_text(bench: Any, slack: Slack, chat: Chat) -> None:
+    evil = "<!channel> *sale* <@UANN> & `x`"
+    await slack.command("UBOB", f"run scale-workload deployment/shop/cart replicas=4 {evil}")
+    said = await told(slack, "UBOB")
+    assert "scale-workload on Deployment shop/cart. It goes through the same gate" in said
+    [row] = await bench.rows("incidents")
+    incident = await bench.get(row["id"])
+    assert (incident.wants.by, incident.wants.reason) == ("bob", evil)
+    assert incident.wants.parameters == {"replicas": 4}
+    assert chat.woken
+    await slack.command("UBOB", f"incident {incident.id}")
+    copy = await until(lambda: len(slack.whispers) > 1 and slack.whispers[1])
+    assert problems(copy.blocks) == []
+    assert (commands(copy.text), list(markup(copy.blocks))) == ([], [])
+    assert commands(slack.whispers[0].text) == []
+    assert "none; bob asked for it" in html.unescape(str(copy.blocks))
+
+
+@pytest.mark.parametrize(
+    ("user", "text", "why"),
+    [
+        ("UBOB", "scale-workload deployment/shop/cart replicas=4", "say what, on what and why"),
+        ("UBOB", "", "say what, on what and why"),
+        ("UBOB", "scale-workload", "say what, on what and why"),
+        ("UBOB", "scale-workload deployment/shop/cart replicas=400 why", "less than or equal"),
+        ("UBOB", "scale-workload deployment/shop/cart replicas=1 replicas=2 why", "given twice"),
+        ("UBOB", "delete-all deployment/shop/cart why", "there are cordon-drain-node"),
+        ("UBOB", "cordon-drain-node node/n1 why", "bob has not the role operator"),
+        ("UEVE", "rollout-restart deployment/shop/cart why", "eve has not the role operator"),
+        ("UFAR", "rollout-restart deployment/shop/cart why", "far has not the role operator"),
+        ("USTRANGER", "rollout-restart deployment/shop/cart why", "does not know you"),
+    ],
+    ids=[f"refused-{n}" for n in range(10)],
+)
+async def test_what_is_not_run_is_said_and_recorded(
+    bench: Any, slack: Slack, socket: Chat, user: str, text: str, why: str
+) -> None:
+    await slack.command(user, f"run {text}")
+    assert why in await told(slack, user)
+    assert await bench.rows("incidents") == []
+    [refused] = [r for r in await bench.records() if r.event == "chat_refused"]
+    assert refused.body["what"] == "run"
 
 
 async def test_stop_stops_at_once(bench: Any, slack: Slack, kube: Any, tmp_path: Path) -> None:

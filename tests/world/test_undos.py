@@ -9,7 +9,12 @@ from sqlalchemy import update
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Change, DecidedBy, Incident, Outcome, Plan, Proposal, Risk, Target
 from tiphys.policies.plan import decode, workflow_name
-from tiphys.service.errors import NoSuchRunError, NotAllowedError, NotUndoableError
+from tiphys.service.errors import (
+    AskedAlreadyError,
+    NoSuchRunError,
+    NotAllowedError,
+    NotUndoableError,
+)
 from tiphys.service.incidents import Step
 from tiphys.service.records import AuditEvent
 from tiphys.service.tables import runs
@@ -134,7 +139,7 @@ async def test_a_run_is_named_by_the_beginning_of_its_workflow(bench: Any, kube:
 async def test_a_run_is_undone_by_one_incident_at_a_time(bench: Any, kube: Any) -> None:
     _, plan = await healed(bench, kube)
     wish = await asked(bench, plan)
-    with pytest.raises(NotUndoableError, match=wish.id):
+    with pytest.raises(AskedAlreadyError, match=wish.id):
         await asked(bench, plan)
     assert [r["subject"] for r in await bench.rows("incidents")].count(wish.subject) == 1
 

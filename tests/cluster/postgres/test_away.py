@@ -23,6 +23,7 @@ from tiphys.service.run_stops import RunStops
 from tiphys.service.runs import Runs
 from tiphys.service.undos import Undos
 from tiphys.service.views import Views
+from tiphys.service.wishes import Wishes
 
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
@@ -40,6 +41,7 @@ async def serving_api(database: Database) -> AsyncGenerator[httpx2.AsyncClient]:
         holds=Holds(database, ledger.audit),
         run_stops=RunStops(ledger, runs),
         undos=Undos(ledger, runs),
+        wishes=Wishes(ledger, "test"),
         wake=lambda: None,
         stop=None,
         token=None,
