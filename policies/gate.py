@@ -133,6 +133,7 @@ def judge(
         approval_lacks=lack if valid else "",
         approval_void=next(filter(None, void), "") if lack or not valid else "",
         at=now if now.tzinfo else None,
+        calendars=policy.rule(FreezeWindows).hashes,
     )
 
 

@@ -11,8 +11,14 @@ from tiphys.policies import patterns
 from tiphys.policies.expressions import Expression, ExpressionFailedError, compile_expression
 from tiphys.policies.patterns import BUDGET, FUNCTION, weight, with_kept_patterns
 
-SHAPES = ("t.matches({0})", "!t.matches({0})", "t.matches({0}) || true", "t.matches({0}) == false",
-          "[t].all(a, a.matches({0}))", "t == 'x.matches(\"x\")' || t.matches( {0} ) // c")  # fmt: skip
+SHAPES = (
+    "t.matches({0})",
+    "!t.matches({0})",
+    "t.matches({0}) || true",
+    "t.matches({0}) == false",
+    "[t].all(a, a.matches({0}))",
+    "t == 'x.matches(\"x\")' || t.matches( {0} ) // c",
+)
 PATTERNS = ('""', '"x"', '"("', '"^[a-z-]{1,40}$"', r'r"\d+"', r'"\\d{2,3}"', "'b$'", '"(?i)WEB"',
             '"é|ï"', '"."', '"[^a]"', r'"\\w{2000}"', '"^(p*)*-[0-9]+$"')  # fmt: skip
 TEXTS = ("", "web", "web-12", "Ünï", "a\nb", "(", "x" * 50, 5, None, True, [], {})
