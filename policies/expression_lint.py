@@ -42,23 +42,31 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class _Token:
+class Token:
+    """One word, text, number or mark of an expression."""
+
     kind: str
     text: str
+    at: int
+    """Where it begins."""
+
+
+def read_tokens(source: str) -> list[Token]:
+    """Take an expression that is known to parse apart, without its comments."""
+    return [
+        Token(match.lastgroup or "", match.group(), match.start())
+        for match in _TOKEN.finditer(source)
+        if match.lastgroup != "comment"
+    ]
 
 
 def read_usage(source: str) -> Usage:
     """Read an expression that is known to parse."""
-    tokens = [
-        _Token(match.lastgroup or "", match.group())
-        for match in _TOKEN.finditer(source)
-        if match.lastgroup != "comment"
-    ]
-    return _Reader(tokens).read()
+    return _Reader(read_tokens(source)).read()
 
 
 class _Reader:
-    def __init__(self, tokens: Sequence[_Token]) -> None:
+    def __init__(self, tokens: Sequence[Token]) -> None:
         self._tokens = tokens
         self._usage = Usage()
         self._depth = 0

@@ -17,6 +17,7 @@ import cel
 
 from tiphys.policies.expression_lint import Usage, read_usage
 from tiphys.policies.model import Json
+from tiphys.policies.patterns import FUNCTION, matches_kept, with_kept_patterns
 
 MAX_LENGTH: Final = 2_000
 """Characters of one expression."""
@@ -49,15 +50,17 @@ class Scope:
     """Facts for many expressions; each is made ready when the first one names it, and kept."""
 
     def __init__(self, facts: Mapping[str, Json]) -> None:
-        self.context = cel.Context({})
+        self.context = cel.Context({}, {FUNCTION: matches_kept})
         self._waiting = dict(facts)
 
-    def make_ready(self, names: Collection[str]) -> None:
+    def make_ready(self, names: frozenset[str]) -> None:
         """Hand over these facts; raises `ExpressionFailedError` where CEL would silently round."""
-        for name in names:
-            if name in self._waiting:
-                self.context.add_variable(name, _plain(self._waiting[name], name))
-                del self._waiting[name]
+        for name in self._waiting.keys() & names:
+            if not _fits(self._waiting[name]):
+                where = _unfit(self._waiting[name], name)
+                raise ExpressionFailedError(f"the fact {where} does not fit 64 bits")
+            self.context.add_variable(name, self._waiting[name])
+            del self._waiting[name]
 
 
 class Expression:
@@ -77,10 +80,13 @@ class Expression:
 
     def evaluate(self, facts: Mapping[str, Json] | Scope) -> Json:
         """Give the value; raises `ExpressionFailedError` for whatever goes wrong."""
+        return _json(self._run(facts), self)
+
+    def _run(self, facts: Mapping[str, Json] | Scope) -> object:
         scope = facts if isinstance(facts, Scope) else Scope(facts)
         scope.make_ready(self._names)
         try:
-            value = self._program.execute(scope.context)
+            return self._program.execute(scope.context)
         except Exception as error:
             raise ExpressionFailedError(self._failure(error)) from error
         except BaseException as error:
@@ -88,16 +94,14 @@ class Expression:
             if type(error).__name__ != "PanicException":
                 raise
             raise ExpressionFailedError(self._failure(error)) from error
-        return _json(value, self)
 
     def holds(self, facts: Mapping[str, Json] | Scope) -> bool:
         """Tell whether it is exactly true; raises `ExpressionFailedError` when it is no bool."""
-        value = self.evaluate(facts)
-        if not isinstance(value, bool):
-            raise ExpressionFailedError(
-                f"{self.where}: `{self.source}` is {type(value).__name__}, not true or false"
-            )
-        return value
+        value = self._run(facts)
+        if isinstance(value, bool):
+            return value
+        kind = type(_json(value, self)).__name__
+        raise ExpressionFailedError(f"{self.where}: `{self.source}` is {kind}, not true or false")
 
     def _failure(self, error: BaseException) -> str:
         missing = isinstance(error, KeyError)
@@ -133,6 +137,8 @@ def compile_expression(
             f"{where}: `{source}`: loops are {usage.macro_nesting} deep, at most "
             f"{MAX_MACRO_NESTING} may be"
         )
+    if (kept := with_kept_patterns(source)) != source:
+        program = cel.compile(kept)
     return Expression(source, where, program, usage)
 
 
@@ -173,14 +179,24 @@ def _meant(name: str, among: Collection[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _plain(value: Json, where: str) -> Json:
+def _fits(value: Json) -> bool:
+    """Whether every whole number in there fits 64 bits; most facts are texts, so those go first."""
+    if isinstance(value, str):
+        return True
     if isinstance(value, dict):
-        return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
+        return all(map(_fits, value.values()))
     if isinstance(value, list | tuple):
-        return [_plain(item, where) for item in value]
-    if isinstance(value, int) and not -_INT64 <= value < _INT64:
-        raise ExpressionFailedError(f"the fact {where} does not fit 64 bits")
-    return value
+        return all(map(_fits, value))
+    return not isinstance(value, int) or -_INT64 <= value < _INT64
+
+
+def _unfit(value: Json, where: str) -> str:
+    """Say where the first whole number stands that does not fit; empty where all do."""
+    if isinstance(value, dict):
+        return next(filter(None, (_unfit(v, f"{where}.{k}") for k, v in value.items())), "")
+    if isinstance(value, list | tuple):
+        return next(filter(None, (_unfit(item, where) for item in value)), "")
+    return "" if _fits(value) else where
 
 
 def _json(value: object, expression: Expression) -> Json:

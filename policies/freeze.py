@@ -248,6 +248,8 @@ class ReadCalendar:
     until: datetime
     problem: str = ""
     """Why it could not be read; then nothing else counts."""
+    sha256: str = ""
+    """Of the file's bytes; empty where there were none to be had."""
 
     def lasting(self, now: datetime) -> Event | None:
         """Give the event that lasts longest of those that last now; may raise."""
@@ -255,8 +257,7 @@ class ReadCalendar:
             raise FactsMissingError(self.problem)
         if not self.since <= now < self.until:
             raise FactsMissingError(
-                f"what was read of it reaches from {self.since:%Y-%m-%d} to {self.until:%Y-%m-%d}: "
-                "restart Tiphys, and it is read again"
+                f"what was read of it reaches from {self.since:%Y-%m-%d} to {self.until:%Y-%m-%d}"
             )
         lasting = (event for event in self.events if event.begins <= now < event.ends)
         return max(lasting, key=lambda event: event.ends, default=None)
@@ -283,6 +284,11 @@ class FreezeWindows(Rule):
     def read(self) -> Mapping[str, ReadCalendar]:
         """What the calendars say, by name; `WithCalendars` knows."""
         return {}
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """What was read of which calendar, by name: the SHA-256 of the file, or `unreadable`."""
+        return {name: one.sha256 or "unreadable" for name, one in self.read.items()}
 
     def actions_named(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Give every action that is named, with its place in the settings."""

@@ -7,8 +7,9 @@ a policy whose own tests fail is not used.
 import difflib
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -94,17 +95,24 @@ class PolicyFile:
     lines: tuple[int, ...]
     """Where each case stands."""
 
-    def results(self) -> list[CaseResult]:
-        """Run every case, as if no calendar had an event: the file does not say what they say."""
+    def results(self, around: Callable[[datetime], Policy] | None = None) -> list[CaseResult]:
+        """Run every case.
+
+        `around` gives the policy with its calendars for the time that a case names. One that names
+        none, and every one without `around`, is judged as if no calendar had an event.
+        """
         freeze = FreezeWindows(windows=self.policy.rule(FreezeWindows).windows)
         alone = replace(self.policy, settings={**self.policy.settings, freeze.name: freeze})
-        return [case.run(alone) for case in self.cases]
+        return [
+            case.run(around(case.at) if around and case.timed else alone) for case in self.cases
+        ]
 
-    def tested(self) -> Policy:
+    def tested(self, around: Callable[[datetime], Policy] | None = None) -> Policy:
         """Give the policy; raises `PolicyUnreadableError` where a test of its own fails."""
+        results = self.results(around)
         problems = [
             f"{self.name}:{line}: tests[{at}]: the test {result.name} fails: {fault}"
-            for at, (line, result) in enumerate(zip(self.lines, self.results(), strict=True))
+            for at, (line, result) in enumerate(zip(self.lines, results, strict=True))
             for fault in result.faults
         ]
         if problems:

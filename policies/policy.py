@@ -6,6 +6,7 @@ Invariant: a policy can set a rule's settings, never leave a rule out.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import TypeVar
 
 from pydantic import Field
@@ -78,4 +79,10 @@ class Policy:
     def rule(self, kind: type[R]) -> R:
         """Give a rule with this policy's settings, or with its defaults."""
         found = self.settings.get(kind.name)
-        return found if isinstance(found, kind) else kind()
+        return found if isinstance(found, kind) else _default(kind)
+
+
+@cache
+def _default(kind: type[R]) -> R:
+    """Make a rule with its defaults once: it is frozen, and every judgement asks for dozens."""
+    return kind()

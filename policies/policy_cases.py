@@ -306,6 +306,8 @@ class PolicyCase:
     approved_by: tuple[str, ...]
     expect: Answer | None
     rules: Mapping[str, Answer]
+    timed: bool = False
+    """Whether it says the time itself, so that calendars have a say."""
 
     def run(self, policy: Policy) -> "CaseResult":
         """Ask the gate."""
@@ -349,6 +351,7 @@ def case_of(entry: CaseEntry, policy: Policy) -> PolicyCase:
         entry.approved_by,
         entry.expect,
         entry.rules,
+        timed="at" in entry.model_fields_set,
     )
 
 

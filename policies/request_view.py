@@ -65,8 +65,9 @@ _GRAVEST_FIRST: Final = (Severity.CRITICAL, Severity.WARNING, Severity.INFO)
 def scope_of(request: Request) -> Scope:
     """Make the facts ready once for all expressions: that is most of their cost."""
     kept = request.memo.get("scope")
-    scope = kept if isinstance(kept, Scope) else Scope(facts_of(request))
-    request.memo["scope"] = scope
+    if isinstance(kept, Scope):
+        return kept
+    request.memo["scope"] = scope = Scope(facts_of(request))
     return scope
 
 

@@ -82,6 +82,10 @@ class Judgement(Noun):
     """Why an approval that was brought along does not count, where the others are not enough."""
     at: Instant | None = None
     """The time that was judged by; None where a clock without a zone was, or nobody kept it."""
+    calendars: dict[str, str] = Field(default={}, exclude_if=lambda given: not given)
+    """The policy's calendars by name, each with the SHA-256 of the file that was judged by, or
+    `unreadable`. No part of `policy`: an approval outlives a calendar that changes, the launch is
+    judged by the one that is there then."""
 
     @property
     def allowed(self) -> bool:

@@ -4,9 +4,10 @@ Invariants: a calendar of which anything is not understood is a problem in words
 calendar; what repeats is followed for a bounded time and a bounded number of times.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, cast
@@ -32,6 +33,9 @@ MAX_EVENTS: Final = 20_000
 """Happenings, and also steps of repetition that are followed for one event."""
 BEHIND, AHEAD = timedelta(days=2), timedelta(days=800)
 """How far around now a calendar is read out."""
+FOLLOWED: Final = timedelta(days=1)
+"""After this an unchanged calendar is read out anew: time has gone on."""
+_FIRST_YEAR, _LAST_YEAR = 2, 9990
 _REPEATS: Final = {"DAILY", "WEEKLY", "MONTHLY", "YEARLY"}
 
 
@@ -45,33 +49,93 @@ def with_calendars(policy: Policy, folder: Path, now: datetime) -> Policy:
     if not rule.calendars:
         return policy
     known = {calendar.name: read_calendar(calendar, folder, now) for calendar in rule.calendars}
-    read = WithCalendars(windows=rule.windows, calendars=rule.calendars, known=known)
+    return _knowing(policy, known)
+
+
+def read_again(policy: Policy, folder: Path, now: datetime) -> Policy:
+    """Give the policy with the calendars as they are now; the same one where none has changed."""
+    rule = policy.rule(FreezeWindows)
+    known = {
+        calendar.name: read_calendar(calendar, folder, now, rule.read.get(calendar.name))
+        for calendar in rule.calendars
+    }
+    same = all(one is rule.read.get(name) for name, one in known.items())
+    return policy if same else _knowing(policy, known)
+
+
+def _knowing(policy: Policy, known: dict[str, ReadCalendar]) -> Policy:
+    """Give the policy with those of its calendars that are known, and no other."""
+    rule = policy.rule(FreezeWindows)
+    calendars = tuple(one for one in rule.calendars if one.name in known)
+    read = WithCalendars(windows=rule.windows, calendars=calendars, known=known)
     return replace(policy, settings={**policy.settings, rule.name: read})
 
 
 def refuse_unreadable(policy: Policy) -> None:
     """Raise `BadInputError` for the calendars of a policy that deny because they cannot be read."""
     rule = policy.rule(FreezeWindows)
-    problems = [
-        f"calendar {calendar.name} ({calendar.file}): {rule.read[calendar.name].problem}"
-        for calendar in rule.calendars
-        if calendar.name in rule.read and rule.read[calendar.name].problem
-    ]
+    problems = unreadable(rule)
     if problems:
         raise BadInputError("\n".join(problems))
 
 
-def read_calendar(calendar: Calendar, folder: Path, now: datetime) -> ReadCalendar:
-    """Read one; never raises."""
+def unreadable(rule: FreezeWindows) -> list[str]:
+    """Say of each calendar that cannot be read why."""
+    return [
+        f"calendar {calendar.name} ({calendar.file}): {rule.read[calendar.name].problem}"
+        for calendar in rule.calendars
+        if calendar.name in rule.read and rule.read[calendar.name].problem
+    ]
+
+
+def read_calendar(
+    calendar: Calendar, folder: Path, now: datetime, before: ReadCalendar | None = None
+) -> ReadCalendar:
+    """Read one; never raises. What was read `before` is given back while it still holds."""
     since, until = now - BEHIND, now + AHEAD
+    sha256 = ""
     try:
-        found = _Reader(calendar, since, until).events(_text(folder / calendar.file))
+        data = _text(folder / calendar.file)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if before and before.sha256 == sha256 and before.since <= since < before.since + FOLLOWED:
+            return before
+        found = _Reader(calendar, since, until).events(data)
     except CalendarUnreadableError as error:
-        return ReadCalendar((), since, until, str(error))
+        why = str(error)
     except Exception as error:
         why = f"it is not understood: {type(error).__name__}: {str(error)[:200]}"
-        return ReadCalendar((), since, until, why)
-    return ReadCalendar(tuple(found), since, until)
+    else:
+        return ReadCalendar(tuple(found), since, until, sha256=sha256)
+    if before and (before.problem, before.sha256) == (why, sha256):
+        return before
+    return ReadCalendar((), since, until, why, sha256)
+
+
+class CalendarsAt:
+    """A policy with its calendars, as these stand around any time: for tests and old decisions."""
+
+    def __init__(self, policy: Policy, folder: Path) -> None:
+        self.policy = policy
+        self._folder = folder
+        self._years: dict[int, Policy] = {}
+
+    def __call__(self, at: datetime) -> Policy:
+        """Give the policy for a time; one that is out of any calendar's reach denies."""
+        year = min(max(at.astimezone(UTC).year, _FIRST_YEAR), _LAST_YEAR)
+        if year not in self._years:
+            begin = datetime(year, 1, 1, tzinfo=UTC)
+            self._years[year] = with_calendars(self.policy, self._folder, begin)
+        return self._years[year]
+
+    def problems(self, at: datetime) -> list[str]:
+        """Say of each calendar that cannot be read why."""
+        return unreadable(self(at).rule(FreezeWindows))
+
+    def readable(self, at: datetime) -> Policy:
+        """Give the same without the calendars that cannot be read."""
+        policy = self(at)
+        rule = policy.rule(FreezeWindows)
+        return _knowing(policy, {n: one for n, one in rule.read.items() if not one.problem})
 
 
 def _text(path: Path) -> bytes:

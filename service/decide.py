@@ -30,6 +30,7 @@ from tiphys.policies.rule import RuleName
 from tiphys.policies.verdict import Judgement
 from tiphys.service.approvals import QUESTION, Approvals
 from tiphys.service.breakers import Breakers
+from tiphys.service.calendar_watch import CalendarWatch
 from tiphys.service.cases import Cases
 from tiphys.service.facts import FactTable, Seen
 from tiphys.service.history import History
@@ -81,6 +82,13 @@ class Rulebook:
     not_after: timedelta
     watch: timedelta
     """How long an alert may stay after we decided to do nothing."""
+    calendars: CalendarWatch | None = None
+    """Where the policy names calendars, which change while it does not."""
+
+    @property
+    def now(self) -> Policy:
+        """The policy with its calendars as they were read last."""
+        return self.calendars.policy if self.calendars else self.policy
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ class Decide:
     async def _judge(
         self, entry: Entry, proposal: Proposal, seen: Seen, stop: StopFacts | None
     ) -> Judged:
-        policy = self._rules.policy
+        policy = self._rules.now
         plan, proposal = self._plan(entry, proposal), _as_catalogued(proposal)
         history = None
         if seen.target is not None:

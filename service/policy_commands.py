@@ -42,9 +42,14 @@ def check_policy(file: Path) -> None:
 @policy_app.command("test")
 def run_tests(file: Path, as_json: AsJson = False) -> None:
     """Run the tests that a policy carries; 1 when one fails, 2 when it cannot be read."""
-    from tiphys.service.policy_file import read_untested
+    from tiphys.service.calendars import CalendarsAt
+    from tiphys.service.policy_file import left_out, read_untested
 
-    results = read_untested(file).results()
+    read = read_untested(file)
+    around = CalendarsAt(read.policy, file.parent)
+    results = read.results(around.readable)
+    for sentence in left_out(read, around):
+        typer.echo(plain(sentence, 2000), err=True)
     if as_json:
         show_json([_result(result) for result in results])
     else:
@@ -121,10 +126,10 @@ def compare_policies(
     as_json: AsJson = False,
 ) -> None:
     """Judge every decision on record by two policies, and list those that would differ."""
-    from tiphys.service.policy_file import read_policy
+    from tiphys.service.policy_file import read_for_any_time
     from tiphys.service.replay import compare
 
-    policies = read_policy(old), read_policy(new)
+    policies = read_for_any_time(old), read_for_any_time(new)
     if recorded is None:
         lines: Iterable[str] = client(url, data_dir).lines("/api/decisions/export")
         found = compare(lines, *policies)

@@ -30,8 +30,13 @@ def explanation(view: dict[str, Any], attempt: dict[str, Any]) -> RenderableType
     head = f"{incident['id']}, attempt {attempt['attempt']}"
     if judgement.get("at"):
         head += f", judged at {judgement['at'][:19]}"
+    calendars = (
+        Text(f"calendar {plain(name, 80)}: sha256 {plain(sha256, 70)}")
+        for name, sha256 in (judgement.get("calendars") or {}).items()
+    )
     return Group(
         Text(f"{head} by {plain(judgement['policy'], 60)}"),
+        *calendars,
         table,
         Text(_summary(view, attempt), style="bold"),
     )

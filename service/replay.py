@@ -15,7 +15,9 @@ from tiphys.policies.gate import judge
 from tiphys.policies.model import Facts, Noun, Proposal
 from tiphys.policies.policy import Policy
 from tiphys.policies.policy_cases import Answer, answer_of
+from tiphys.policies.rule import RuleName
 from tiphys.policies.verdict import Judgement, NeedsApproval, Verdict
+from tiphys.service.calendars import CalendarsAt
 
 
 class NotReplayableError(Exception):
@@ -31,12 +33,13 @@ class RecordedDecision(Noun):
     facts: Facts
     judgement: Judgement
 
-    def judged_by(self, policy: Policy) -> Judgement:
+    def judged_by(self, given: Policy | CalendarsAt) -> Judgement:
         """Judge it again at its own time; an approval that was given then is given still."""
         if self.judgement.at is None:
             raise NotReplayableError(f"{self.name} was judged before the time was kept")
+        policy = given if isinstance(given, Policy) else given(self.judgement.at)
         again = judge(self.proposal, self.facts, policy, self.judgement.at)
-        fresh = {"verdicts": again.verdicts, "policy": again.policy}
+        fresh = {key: getattr(again, key) for key in ("verdicts", "policy", "calendars")}
         return self.judgement.model_copy(update=fresh)
 
     @property
@@ -113,7 +116,9 @@ class Comparison:
         }
 
 
-def compare(lines: Iterable[str], old: Policy, new: Policy) -> Comparison:
+def compare(
+    lines: Iterable[str], old: Policy | CalendarsAt, new: Policy | CalendarsAt
+) -> Comparison:
     """Judge every decision of an export by both policies."""
     found = Comparison()
     for number, line in enumerate(lines, start=1):
@@ -126,7 +131,7 @@ def compare(lines: Iterable[str], old: Policy, new: Policy) -> Comparison:
         except NotReplayableError as error:
             found.problems.append(str(error))
             continue
-        if decision.judgement.policy == old.identity:
+        if decision.judgement.policy == before.policy:
             found.by_old += 1
             found.problems += _moved(decision, before)
         if _effect(before) != _effect(after):
@@ -146,11 +151,19 @@ def _read(line: str, number: int) -> RecordedDecision:
 
 
 def _moved(decision: RecordedDecision, again: Judgement) -> Iterator[str]:
-    """Say where the very policy does not answer as it did: the rules themselves have changed."""
-    difference = Difference(decision, decision.judgement, again)
-    if difference.rules:
-        rules = ", ".join(change.rule for change in difference.rules)
-        yield f"{decision.name} does not replay exactly: another release judged it; see {rules}"
+    """Say where the very policy does not answer as it did: rules or calendars have changed."""
+    rules = [change.rule for change in Difference(decision, decision.judgement, again).rules]
+    then = decision.judgement.calendars
+    for name, now in again.calendars.items():
+        if name in then and then[name] != now:
+            yield (
+                f"{decision.name} was judged by the calendar {name} as it was then, sha256 "
+                f"{then[name]}; here it is judged by the file as it is now, sha256 {now}"
+            )
+            rules = [rule for rule in rules if rule != RuleName.FREEZE_WINDOWS]
+    if rules:
+        named = ", ".join(rules)
+        yield f"{decision.name} does not replay exactly: another release judged it; see {named}"
 
 
 def _effect(judgement: Judgement) -> tuple[Answer, frozenset[tuple[int, tuple[str, ...]]]]:

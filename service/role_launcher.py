@@ -5,15 +5,18 @@ from datetime import timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tiphys.policies.freeze import FreezeWindows
 from tiphys.policies.lifecycle import State
 from tiphys.policies.limits import Breaker
 from tiphys.service.approvals import Approvals
 from tiphys.service.argo import Argo
 from tiphys.service.breakers import Breakers
+from tiphys.service.calendar_watch import CalendarWatch
 from tiphys.service.decide import Decide, Rulebook
 from tiphys.service.errors import ArgoUnavailableError, BadInputError
 from tiphys.service.kubernetes_api import connect
 from tiphys.service.launch import Launch
+from tiphys.service.ledger import utc_now
 from tiphys.service.pipeline import Stage
 from tiphys.service.process import WATCH, Process
 from tiphys.service.settings import Settings
@@ -41,7 +44,8 @@ async def open_launcher(process: Process) -> Mapping[State, Stage]:
 
     approvals = Approvals(ledger, runs, timedelta(seconds=policy.approval.expiry_seconds))
     not_after = timedelta(seconds=settings.not_after_seconds)
-    rulebook = Rulebook(policy=policy, not_after=not_after, watch=WATCH)
+    calendars = _calendars(process)
+    rulebook = Rulebook(policy=policy, not_after=not_after, watch=WATCH, calendars=calendars)
     breakers = Breakers(runs, policy.rule(Breaker))
     times = WatchTimes(resolve=WATCH, max_attempts=policy.attempts.per_incident)
     return {
@@ -49,6 +53,16 @@ async def open_launcher(process: Process) -> Mapping[State, Stage]:
         State.LAUNCHING: Launch(ledger, runs, argo, key, switch),
         State.RUNNING: Watch(ledger, runs, argo, times, breakers),
     }
+
+
+def _calendars(process: Process) -> CalendarWatch | None:
+    """Watch the policy's calendars, where it names any."""
+    file, policy = process.settings.policy, process.policy
+    if file is None or not policy.rule(FreezeWindows).calendars:
+        return None
+    watch = CalendarWatch(policy, file.parent, utc_now)
+    process.run("calendars", watch.run())
+    return watch
 
 
 def _key(settings: Settings) -> Ed25519PrivateKey:

@@ -1,18 +1,22 @@
 """Calendar files: every event is found, in its own time zone; what is not understood denies."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from typer.testing import CliRunner
 
 from tiphys.policies.freeze import Calendar, FreezeWindows, ReadCalendar
 from tiphys.policies.policy import Policy
+from tiphys.policies.rule import FactsMissingError
 from tiphys.service import calendars
-from tiphys.service.calendars import read_calendar, with_calendars
+from tiphys.service.calendars import CalendarsAt, read_calendar, with_calendars
 from tiphys.service.errors import BadInputError
+from tiphys.service.main import app
 from tiphys.service.policy_commands import check_policy
-from tiphys.service.policy_file import read_policy
+from tiphys.service.policy_file import read_policy, read_untested
 
 NOW = datetime(2026, 3, 6, 12, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -197,3 +201,58 @@ def test_a_check_of_the_policy_names_the_calendar_that_cannot_be_read(tmp_path: 
 def test_a_policy_without_calendars_stays_as_it_is(tmp_path: Path) -> None:
     policy = Policy()
     assert with_calendars(policy, tmp_path, NOW) is policy
+
+
+TESTED = (
+    POLICY.replace("rules:\n", "rules:\n  autonomy: {default: auto}\n")
+    + """\
+tests:
+  - {name: on-the-day, at: 2031-05-01T12:00:00Z, expect: denied, rules: {freeze-windows: denied}}
+  - {name: on-another, at: 2031-05-02T12:00:00Z, expect: allowed}
+  - {name: without-a-time, expect: allowed}
+"""
+)
+MAY_DAY = "SUMMARY:d\nDTSTART;VALUE=DATE:20200501\nRRULE:FREQ=YEARLY"
+UNREADABLE = "calendar holidays (holidays.ics): No such file or directory; the tests were run as if"
+
+
+def with_tests(folder: Path, *events: str) -> Path:
+    (folder / "policy.yaml").write_text(TESTED)
+    if events:
+        (folder / "holidays.ics").write_bytes(ics(*events).encode())
+    return folder / "policy.yaml"
+
+
+def test_a_test_that_says_its_time_is_judged_with_the_calendars_of_that_time(
+    tmp_path: Path,
+) -> None:
+    noon = "SUMMARY:n\nDTSTART;VALUE=DATE:20260304"  # the time of a test that says none
+    file = with_tests(tmp_path, MAY_DAY, noon)
+    read_policy(file)
+    answer = CliRunner().invoke(app, ["policy", "test", str(file)])
+    assert answer.exit_code == 0, answer.output
+    with_tests(tmp_path, MAY_DAY.replace("0501", "0502"))
+    with pytest.raises(BadInputError) as caught:
+        read_policy(file)
+    assert "the test on-the-day fails: expected denied, got allowed" in str(caught.value)
+    assert "got denied: freeze-windows: frozen by holidays: d until 2031-05-03" in str(caught.value)
+
+
+def test_a_test_without_its_calendar_says_so(tmp_path: Path) -> None:
+    file = with_tests(tmp_path)
+    with pytest.raises(BadInputError, match="the test on-the-day fails") as caught:
+        read_policy(file)
+    assert UNREADABLE in str(caught.value)
+    answer = CliRunner().invoke(app, ["policy", "test", str(file), "--json"])
+    assert answer.exit_code == 1
+    assert UNREADABLE in answer.stderr
+    assert [one["passed"] for one in json.loads(answer.stdout)] == [False, True, True]
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_a_time_out_of_any_calendars_reach_denies(tmp_path: Path, year: int) -> None:
+    policy = read_untested(with_tests(tmp_path, MAY_DAY)).policy
+    at = datetime(year, 6, 1, tzinfo=UTC)
+    read = CalendarsAt(policy, tmp_path)(at).rule(FreezeWindows).read["holidays"]
+    with pytest.raises(FactsMissingError, match="what was read of it reaches from"):
+        read.lasting(at)

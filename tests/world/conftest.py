@@ -66,6 +66,7 @@ from tiphys.service.approvals import Approvals
 from tiphys.service.argo import Argo
 from tiphys.service.audit import Audit
 from tiphys.service.breakers import Breakers
+from tiphys.service.calendar_watch import CalendarWatch
 from tiphys.service.cases import Cases
 from tiphys.service.database import Database
 from tiphys.service.decide import Decide, Rulebook
@@ -322,6 +323,7 @@ class Bench:
         self.database, self.clock = database, clock
         self.users = users or dict.fromkeys(Role, database)
         self.policy = policy or built_in("demo")
+        self.calendars: CalendarWatch | None = None
         self.scout = Scout(clock, a_proposal())
         self.lever, self.bell = Lever(), Bell()
         self.not_after = timedelta(minutes=5)
@@ -372,7 +374,7 @@ class Bench:
 
     @property
     def judge(self) -> Decide:
-        rules = Rulebook(self.policy, self.not_after, timedelta(hours=1))
+        rules = Rulebook(self.policy, self.not_after, timedelta(hours=1), self.calendars)
         ledger, runs, cases = self.of(Role.LAUNCHER)
         return Decide(ledger, cases, runs, self._approvals(Role.LAUNCHER), self.lever, rules)
 

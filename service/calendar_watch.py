@@ -1,0 +1,66 @@
+"""Keeps what is known of a policy's calendars as the files are now, while the service runs.
+
+Invariants: a change counts within seconds, and so does that a file cannot be read any more: then
+what the calendar concerns is denied; the files are read in a thread, never on the event loop; what
+one judgement judges by is one frozen policy.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from tiphys.policies.freeze import FreezeWindows
+from tiphys.policies.policy import Policy
+from tiphys.service.calendars import read_again
+
+REREAD_SECONDS: Final = 2.0
+"""How old what we know of the files may be, and what it takes to read them."""
+
+log = structlog.get_logger()
+
+
+class CalendarWatch:
+    """A policy whose calendars are read again when they have changed."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        folder: Path,
+        clock: Callable[[], datetime],
+        seconds: float = REREAD_SECONDS,
+    ) -> None:
+        self.policy = policy
+        """With its calendars as they were read last."""
+        self._folder = folder
+        self._clock = clock
+        self._seconds = seconds
+
+    async def run(self) -> None:
+        """Look again and again."""
+        while True:
+            await asyncio.sleep(self._seconds)
+            await self.look()
+
+    async def look(self) -> None:
+        """Read what has changed."""
+        before = self.policy
+        after = await asyncio.to_thread(read_again, before, self._folder, self._clock())
+        if after is not before:
+            self.policy = after
+            self._tell(before.rule(FreezeWindows), after.rule(FreezeWindows))
+
+    def _tell(self, before: FreezeWindows, after: FreezeWindows) -> None:
+        for calendar in after.calendars:
+            was, now = before.read.get(calendar.name), after.read[calendar.name]
+            if now is was:
+                continue
+            said = {"calendar": calendar.name, "file": calendar.file}
+            if now.problem:
+                log.error("a calendar cannot be used: what it concerns is denied",
+                          error=now.problem, **said)  # fmt: skip
+            elif was is None or was.sha256 != now.sha256:
+                log.info("a calendar was read again", sha256=now.sha256, **said)
