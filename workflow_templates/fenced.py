@@ -143,6 +143,8 @@ class Fenced:
         while run.now() < until:
             target = self.look(planned)
             if isinstance(target, Report):
+                if target.result is Result.ALREADY_DONE:
+                    self._tell_acted()  # the write's answer, or whoever wrote, may have been lost
                 return target
             if not mark.claim(run, target):
                 return refused("rollback of this run has begun")
@@ -151,10 +153,13 @@ class Fenced:
             except (Conflict, Unreachable):
                 run.sleep(PAUSE_SECONDS)
                 continue
-            if self.of is None:
-                mark.tell(run, mark.ACTED, f"tiphys-{run.digest}: {run.plan.action}")
+            self._tell_acted()
             return Report(Result.ACTED, f"changed {_names(intended)}", {})
         return Report(Result.CRASHED, "the target could not be written in time", {})
+
+    def _tell_acted(self) -> None:
+        if self.of is None:
+            mark.tell(self.run, mark.ACTED, f"tiphys-{self.run.digest}: {self.run.plan.action}")
 
     # --- undoing ------------------------------------------------------------------------------
 

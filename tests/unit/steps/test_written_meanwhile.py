@@ -1,12 +1,14 @@
 """What rollback says of a write that comes just after it has read the target."""
 
+from contextlib import suppress
 from datetime import timedelta
 
+import pytest
 from in_process import Clock, InProcess, Obj, held_up, plan_of, run_of
 
 from tiphys.sandbox.store import Store
 from tiphys.workflow_templates.action import Result
-from tiphys.workflow_templates.cluster import REQUEST_SECONDS
+from tiphys.workflow_templates.cluster import REQUEST_SECONDS, Unreachable
 from tiphys.workflow_templates.cordon_drain_node import CordonDrainNode, CordonDrainNodeParameters
 from tiphys.workflow_templates.expand_volume import ExpandVolume, ExpandVolumeParameters
 from tiphys.workflow_templates.mark import EVENTS_OF_NODES
@@ -43,6 +45,18 @@ def node(name: str) -> Obj:
     meta = {"name": name, "labels": {"tiphys.io/heal": "enabled"}}
     status = {"conditions": [{"type": "Ready", "status": "True"}]}
     return {"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": {}, "status": status}
+
+
+class Killed(BaseException):
+    """The step's process ends here."""
+
+
+def killed() -> None:
+    raise Killed
+
+
+def lost() -> None:
+    raise Unreachable("the answer was lost")
 
 
 def test_a_write_between_its_looks_at_the_target_and_at_the_events_is_put_back() -> None:
@@ -95,6 +109,26 @@ def test_a_node_that_is_closed_although_somebody_changed_it_since_the_claim_is_o
     clock.meanwhile = [go_on]
     assert DRAIN.rollback(run_of(plan, store, clock)).result is Result.UNDONE
     assert store.get("Node", "", "n1")["spec"] == {"taints": [taint]}
+
+
+@pytest.mark.parametrize("asked_again", [False, True], ids=["at-once", "later"])
+def test_a_node_that_somebody_opened_is_missed_although_the_answer_to_closing_it_was_lost(
+    asked_again: bool,
+) -> None:
+    """A node has no generation: but for the Event that act leaves, nothing would tell."""
+    store, target = stored(node("n1"), node("n2"))
+    changes = DRAIN.changes(target, {"Node": store.list("Node")}, CordonDrainNodeParameters())
+    plan = plan_of(DRAIN.name, target, changes)
+    run = run_of(plan, store)
+    assert isinstance(run.cluster, InProcess)
+    with suppress(Killed):
+        run.cluster.after[1] = killed if asked_again else lost
+        assert DRAIN.act(run).result is Result.ALREADY_DONE
+    if asked_again:
+        assert DRAIN.act(run_of(plan, store)).result is Result.ALREADY_DONE
+    opened = {"metadata": {"annotations": None}, "spec": {"unschedulable": None}}
+    store.patch("Node", "", "n1", opened)
+    assert DRAIN.rollback(run_of(plan, store)).result is Result.NOT_OURS
 
 
 def test_a_claim_that_is_raised_while_rollback_looks_was_raised_by_this_run() -> None:
