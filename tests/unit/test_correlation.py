@@ -151,7 +151,7 @@ def test_the_id_is_stable_and_tells_every_part() -> None:
 )
 def test_no_alert_speaks_of_a_persons_wish(labels: dict[str, str]) -> None:
     found = subject(labels)
-    assert found.startswith(f"alert {RUN}") or found.startswith(f"alert {UNDO}")
+    assert found.startswith((f"alert {RUN}", f"alert {UNDO}"))
 
 
 _NAMES = st.sampled_from(
