@@ -32,7 +32,7 @@ async def propose_wish(
 ) -> Decided:
     """Give the proposal and its target's facts, or say why it cannot be."""
     what = f"{wish.action} on {wish.object}"
-    asked = Asked(wish, f"wants {what}", f"{what} cannot be done", book, hold_seconds)
+    asked = Asked(wish, "wants it", f"{what} cannot be done", book, hold_seconds)
     found = await asked.planned(plan_wish(cluster, case, wish, book))
     if isinstance(found, Escalate):
         return found, None

@@ -14,6 +14,8 @@ from tiphys.policies.model import AlertStatus
 
 OWN_LABEL = "tiphys_incident"
 """An alert that we sent ourselves names its incident in this label."""
+RUN, UNDO = "run ", "undo "
+"""What the subject of a person's wish begins with, and of no alert: none can join its incident."""
 
 Labels = Mapping[str, str]
 
@@ -42,7 +44,11 @@ def subject(labels: Labels) -> str:
 
     Alerts of one cluster with equal subjects belong to one incident.
     """
-    labels = _as_scraped(labels)
+    about = _about(_as_scraped(labels))
+    return f"alert {about}" if about.startswith((RUN, UNDO)) else about
+
+
+def _about(labels: Labels) -> str:
     namespace, pod = labels.get("namespace", ""), labels.get("pod", "")
     exporter = _exporter(labels)
     node = _node(labels, exporter)

@@ -1,8 +1,8 @@
 """Keeps what is known of a policy's calendars as the files are now, while the service runs.
 
-Invariants: a change counts within seconds, and so does that a file cannot be read any more: then
-what the calendar concerns is denied; the files are read in a thread, never on the event loop; what
-one judgement judges by is one frozen policy.
+Invariants: a change counts within seconds, and so does that a file cannot be read any more, or that
+reading does not end: then what the calendars concern is denied; the files are read in one thread,
+never on the event loop; what one judgement judges by is one frozen policy.
 """
 
 import asyncio
@@ -15,10 +15,12 @@ import structlog
 
 from tiphys.policies.freeze import FreezeWindows
 from tiphys.policies.policy import Policy
-from tiphys.service.calendars import read_again
+from tiphys.service.calendars import read_again, unread
 
 REREAD_SECONDS: Final = 2.0
 """How old what we know of the files may be, and what it takes to read them."""
+PATIENCE_SECONDS: Final = 10.0
+"""How long reading them may take until nobody knows any more what they say."""
 
 log = structlog.get_logger()
 
@@ -32,12 +34,15 @@ class CalendarWatch:
         folder: Path,
         clock: Callable[[], datetime],
         seconds: float = REREAD_SECONDS,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self.policy = policy
         """With its calendars as they were read last."""
         self._folder = folder
         self._clock = clock
         self._seconds = seconds
+        self._patience = patience
+        self._reading: asyncio.Task[Policy] | None = None
 
     async def run(self) -> None:
         """Look again and again."""
@@ -46,9 +51,16 @@ class CalendarWatch:
             await self.look()
 
     async def look(self) -> None:
-        """Read what has changed."""
-        before = self.policy
-        after = await asyncio.to_thread(read_again, before, self._folder, self._clock())
+        """Read what has changed; what an earlier look began to read is waited for, not begun."""
+        before, now = self.policy, self._clock()
+        if self._reading is None:
+            reading = asyncio.to_thread(read_again, before, self._folder, now)
+            self._reading = asyncio.create_task(reading)
+        done, _ = await asyncio.wait([self._reading], timeout=self._patience)
+        if done:
+            after, self._reading = self._reading.result(), None
+        else:
+            after = unread(before, f"reading takes longer than {self._patience:g} s", now)
         if after is not before:
             self.policy = after
             self._tell(before.rule(FreezeWindows), after.rule(FreezeWindows))

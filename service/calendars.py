@@ -63,6 +63,15 @@ def read_again(policy: Policy, folder: Path, now: datetime) -> Policy:
     return policy if same else _knowing(policy, known)
 
 
+def unread(policy: Policy, why: str, now: datetime) -> Policy:
+    """Give the policy with none of its calendars read, and why; the same where that is so."""
+    rule = policy.rule(FreezeWindows)
+    if all(one.problem == why for one in rule.read.values()):
+        return policy
+    nothing = ReadCalendar((), now - BEHIND, now + AHEAD, why)
+    return _knowing(policy, {calendar.name: nothing for calendar in rule.calendars})
+
+
 def _knowing(policy: Policy, known: dict[str, ReadCalendar]) -> Policy:
     """Give the policy with those of its calendars that are known, and no other."""
     rule = policy.rule(FreezeWindows)

@@ -163,6 +163,12 @@ def release(
     console.print(f"released the {hold['kind']} of {plain(hold['what'])}")
 
 
+def _promise(found: dict[str, Any]) -> None:
+    """Say what will become of a person's wish."""
+    console.print(f"{found['id']}: {plain(found['title'])}")
+    console.print(f"It goes through the gate and approval: tiphys incidents show {found['id']}")
+
+
 def undo(
     run: Annotated[str, typer.Argument(help="The run's Workflow, or the beginning of its name.")],
     reason: Annotated[str, typer.Option(help="Why; kept in the plan and the record.")],
@@ -173,7 +179,7 @@ def undo(
     """Undo a finished run: its changes turned round, through the same gate and approval."""
     body = {**named(by), "reason": reason}
     found = client(url, data_dir).post(f"/api/runs/{quote(run, safe='')}/undo", body)
-    console.print(f"{found['id']}: {plain(found['title'])}")
+    _promise(found)
 
 
 def run(
@@ -199,7 +205,7 @@ def run(
     wish = {"action": what[0], "target": what[1], "parameters": read_settings(given or ())}
     body = {**wish, **named(by), "reason": reason}
     found = client(url, data_dir).post("/api/runs", body)
-    console.print(f"{found['id']}: {plain(found['title'])}")
+    _promise(found)
 
 
 def catalogue(as_json: AsJson = False) -> None:

@@ -197,7 +197,7 @@ def outcome(run: RunView) -> tuple[Outcome, str]:
 
 def _of_success(verified: Result | None) -> tuple[Outcome, str]:
     if verified is Result.VERIFIED:
-        return Outcome.VERIFIED, "the alert's expression stayed false for the hold time"
+        return Outcome.VERIFIED, "it is well, and stayed so for the hold time"
     if verified is Result.UNKNOWABLE:
         return Outcome.UNKNOWN, "whether it helped cannot be told; the change is kept"
     return Outcome.UNKNOWN, "the run succeeded but verify did not say so"

@@ -50,13 +50,19 @@ def incident_page(view: dict[str, Any]) -> RenderableType:
         ),
         Text(plain(incident["title"])),
         Text(plain(incident["reason"], 2000), style="italic"),
-        _alerts(view["alerts"]),
+        _alerts(view["alerts"]) if view["alerts"] else Text(f"Alerts: none{_asked_by(incident)}"),
         _evidence(view["evidence"]),
     ]
     for attempt in view["attempts"]:
         parts += _attempt(attempt)
     parts.append(_timeline(view["timeline"]))
     return Group(*parts)
+
+
+def _asked_by(incident: dict[str, Any]) -> str:
+    """Say who wanted what no alert speaks of."""
+    wish = incident.get("undoes") or incident.get("wants")
+    return f"; {plain(wish['by'], 200)} asked for it" if wish else ""
 
 
 def _alerts(alerts: list[dict[str, Any]]) -> RenderableType:
@@ -109,7 +115,7 @@ def _attempt(attempt: dict[str, Any]) -> list[RenderableType]:
 def _proposal(decision: dict[str, Any]) -> list[str]:
     target = decision["target"]
     action = f"{decision['action']}-v{decision['version']}"
-    place = f"{target['kind']} {target['namespace']}/{target['name']}"
+    place = f"{target['kind']} {'/'.join(filter(None, (target['namespace'], target['name'])))}"
     lines = [
         f"{action} on {place}, risk {decision['risk']}",
         f"blast radius: {plain(decision['blast_radius'])}",

@@ -5,6 +5,7 @@ be put back is promised, everything else is refused with a sentence; and what th
 the agents, the gate and precheck see.
 """
 
+from tiphys.policies.correlation import UNDO
 from tiphys.policies.model import Incident, Outcome, Plan, Undoing
 from tiphys.policies.people import Person, PersonRole
 from tiphys.service.errors import NotUndoableError
@@ -47,7 +48,7 @@ class Undos:
             of = await ledger.incidents.get(tx, found.incident_id)
             asked = Asked(
                 cluster=of.cluster,
-                subject=f"undo {found.name}",
+                subject=f"{UNDO}{found.name}",
                 title=f"undo of {plan.action} on {plan.target}",
                 severity=of.severity,
                 reason=f"{by} has it undone: {reason}",

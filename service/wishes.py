@@ -12,6 +12,7 @@ from typing import Final
 
 from tiphys.agents.fitting import UnfitError, described, fitting
 from tiphys.agents.plan_secrets import secrets_given
+from tiphys.policies.correlation import RUN
 from tiphys.policies.model import Incident, Json, Severity, Wish
 from tiphys.policies.people import Person, PersonRole
 from tiphys.service.errors import NotRunnableError
@@ -90,7 +91,7 @@ class Wishes:
         what = f"{wish.action} on {wish.object}"
         asked = Asked(
             cluster=self._cluster,
-            subject=f"run {wish.action} {wish.kind} {wish.place}",
+            subject=f"{RUN}{wish.action} {wish.kind} {wish.place}",
             title=what,
             severity=Severity.WARNING,
             reason=f"{by} wants it: {reason}",

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI
-from slack_bolt.adapter.socket_mode.async_handler import AsyncSocketModeHandler
 
 from tiphys.service.api import Office
 from tiphys.service.errors import BadInputError, TiphysError
@@ -15,6 +14,7 @@ from tiphys.service.slack.app import bolt_app, quiet_logger
 from tiphys.service.slack.attempts import Attempts
 from tiphys.service.slack.buttons import Buttons
 from tiphys.service.slack.cards import Cards
+from tiphys.service.slack.envelopes import OnceHandler
 from tiphys.service.slack.poster import Poster
 from tiphys.service.slack.signed import PATH, SignedRequests
 from tiphys.service.slack.slash import Commands
@@ -49,7 +49,7 @@ async def open_slack(process: Process, app: FastAPI, office: Office, people: Peo
         app.add_route(PATH, route.__call__, methods=["POST"], include_in_schema=False)
         return
     assert settings.slack_app_token is not None
-    handler = AsyncSocketModeHandler(
+    handler = OnceHandler(
         bolt,
         settings.slack_app_token.get_secret_value(),
         logger=quiet_logger(),
@@ -69,13 +69,13 @@ def _signing_secret(settings: Settings) -> str:
     return settings.slack_signing_secret.get_secret_value()
 
 
-async def _stay(handler: AsyncSocketModeHandler) -> None:
+async def _stay(handler: OnceHandler) -> None:
     """Connect, however long it takes; the library then keeps a socket open by itself."""
     await handler.connect_async()
     await asyncio.Event().wait()
 
 
-def _connected(handler: AsyncSocketModeHandler) -> Callable[[], Awaitable[None]]:
+def _connected(handler: OnceHandler) -> Callable[[], Awaitable[None]]:
     async def check() -> None:
         if not await handler.client.is_connected():
             raise TiphysError("no socket to Slack is open")

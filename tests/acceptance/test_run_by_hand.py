@@ -32,6 +32,7 @@ async def test_an_action_is_done_by_hand_once_another_person_agrees(
         assert said.code == 0, said.err
         assert "scale-workload on Deployment shop/checkout" in said.out
         incident = said.out.split(":")[0]
+        assert f"tiphys incidents show {incident}" in said.out
         again = await drama.command(*words, f"replicas={before + 1}", *ada)
         assert again.code == 2
         assert f"{incident} is about scale-workload" in again.err

@@ -148,3 +148,23 @@ async def test_a_slow_disk_does_not_hold_up_the_service(
     async with asyncio.timeout(30):
         await looking
     assert summary(watch.policy, time()) == "slow"
+
+
+async def test_one_that_cannot_be_read_to_its_end_denies_until_it_can(
+    file: Path, time: Time
+) -> None:
+    policy = read_policy(file.parent / "policy.yaml")
+    watch = CalendarWatch(policy, file.parent, time, 0.01, patience=0.05)
+    remove(file)
+    make_pipe(file)
+    await watch.look()
+    with pytest.raises(FactsMissingError, match=r"reading takes longer than 0\.05 s"):
+        lasting(watch.policy, time())
+    broken = watch.policy
+    await watch.look()
+    assert watch.policy is broken, "said once"
+    write(file, ics("slow"))  # one reader only: a second one would wait for another writer
+    async with asyncio.timeout(30):
+        while watch.policy is broken:
+            await watch.look()
+    assert summary(watch.policy, time()) == "slow"

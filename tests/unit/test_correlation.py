@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiphys.policies.correlation import alert_id, fingerprint, subject, workload_of
+from tiphys.policies.correlation import RUN, UNDO, alert_id, fingerprint, subject, workload_of
 from tiphys.policies.model import AlertStatus
 
 POSTS = Path(__file__).parents[1] / "data" / "alertmanager" / "webhook_posts.jsonl"
@@ -137,6 +137,21 @@ def test_the_id_is_stable_and_tells_every_part() -> None:
         alert_id("c\x00f", "", start, AlertStatus.FIRING),
     }
     assert len(others | {first}) == 6
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"alertname": "run scale-workload Deployment shop/cart"},
+        {"alertname": "undo tiphys-abc"},
+        {"workload_type": "UNDO", "workload": "tiphys-abc"},
+        {"workload_type": "run scale-workload Deployment", "workload": "cart", "namespace": "shop"},
+    ],
+    ids=["named-run", "named-undo", "workload-undo", "workload-run"],
+)
+def test_no_alert_speaks_of_a_persons_wish(labels: dict[str, str]) -> None:
+    found = subject(labels)
+    assert found.startswith((f"alert {RUN}", f"alert {UNDO}"))
 
 
 _NAMES = st.sampled_from(

@@ -118,6 +118,7 @@ SLOW = {
     "nested": "alerts.all(a, evidence.all(b, a.name != b.id))",
     "patterns": 'alerts.all(a, a.labels.pod.matches("^(p*)*-[0-9]+$"))',
     "nested patterns": 'alerts.all(a, evidence.all(b, !a.name.matches("^(e*)*-[0-9]+$")))',
+    "patterns put together": r'!target.name.matches("\\w{130}" + target.name)',
     "many loops": " && ".join(['alerts.all(a, a.name != "")'] * 60),
     "a long list": "[{0}].all(a, [{0}].all(b, a == b))".format(",".join(["1"] * 400)),
     "lists put together": "({0}).all(a, ({0}).all(b, b.ok))".format(" + ".join(["evidence"] * 2)),

@@ -67,7 +67,7 @@ ACTED = {"precheck": "as_planned", "act": "acted"}
 @pytest.mark.parametrize(
     ("phase", "said", "expected", "words"),
     [
-        ("Succeeded", {**ACTED, "verify": "verified"}, Outcome.VERIFIED, "stayed false"),
+        ("Succeeded", {**ACTED, "verify": "verified"}, Outcome.VERIFIED, "stayed so"),
         (
             "Succeeded",
             {"precheck": "already_done", "act": "already_done", "verify": "verified"},

@@ -116,6 +116,15 @@ def test_a_page_without_an_action_is_shown_too() -> None:
     assert "gate" not in told
 
 
+def test_a_wish_says_whose_it_is_and_what_is_in_no_namespace_stands_alone() -> None:
+    node = {**TARGET, "kind": "Node", "namespace": "", "name": "worker-1"}
+    attempt = {**page()["attempts"][0], "decision": {**PROPOSAL, "target": node}}
+    wish = {**INCIDENT, "undoes": None, "wants": {"by": "ada"}}
+    told = shown(incident_page(page(incident=wish, alerts=[], attempts=[attempt])))
+    assert "Alerts: none; ada asked for it" in told
+    assert "restart-pod-v1 on Node worker-1, risk low" in told
+
+
 def test_a_run_that_never_started_and_a_judgement_without_objection_are_told() -> None:
     view = page()
     view["attempts"][0]["run"] |= {"open": False, "steps": []}

@@ -249,18 +249,29 @@ async def test_a_double_click_on_two_replicas_decides_once(
     assert (await bench.verify()).problem is None
 
 
-async def test_a_click_that_slack_sends_again_decides_once(
+async def test_what_slack_sends_again_is_done_and_refused_once(
     bench: Any, slack: Slack, socket: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As it does where an acknowledgement comes late or is lost."""
     await bench.asked()
     card = await first_card(slack)
     monkeypatch.setattr("tiphys.sandbox.slack.ACK_SECONDS", 0.2)
     slack.sockets.deaf = True
     with pytest.raises(TimeoutError):
         await slack.click("UBOB", card, Button.APPROVE)
-    assert [e["retry_attempt"] for e in slack.sockets.delivered] == [0, 1, 2]
-    await told(slack, "UBOB", 2)
+    with pytest.raises(TimeoutError):
+        await slack.command("UEVE", "stop now")
+    assert [e["retry_attempt"] for e in slack.sockets.delivered] == [0, 1, 2] * 2
+    slack.sockets.deaf = False
+    monkeypatch.undo()
+    await slack.click("UANN", card, Button.EXPLAIN)  # is heard after them
+    await told(slack, "UANN")
+    assert "approved by bob" in await told(slack, "UBOB")
+    assert "Nothing was done" in await told(slack, "UEVE")
+    assert len(slack.whispers) == 3
     assert len(await bench.rows("approvals")) == 1
+    refused = [r.body["what"] for r in await bench.records() if r.event == "chat_refused"]
+    assert refused == ["stop"]
 
 
 async def test_a_socket_that_slack_renews_or_cuts_is_opened_again(
