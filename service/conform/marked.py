@@ -248,7 +248,9 @@ def _expired(stage: Stage, trial: Trial) -> None:
     between = settled(stage)
     space = plan.target.namespace or "default"
     for one in stage.wire.items(place(*_EVENT, space)):
-        stage.wire.delete(place(*_EVENT, space, one["metadata"]["name"]))
+        # All nodes' Events are in one namespace, where other properties are asked meanwhile.
+        if one["involvedObject"].get("uid") == plan.target.uid:
+            stage.wire.delete(place(*_EVENT, space, one["metadata"]["name"]))
     for step in (PRECHECK, ACT):
         said = steps.run(step)
         hold(said.result is Result.REFUSED, f"{step}: {words(said)}")
