@@ -57,10 +57,13 @@ class CalendarWatch:
             reading = asyncio.to_thread(read_again, before, self._folder, now)
             self._reading = asyncio.create_task(reading)
         done, _ = await asyncio.wait([self._reading], timeout=self._patience)
-        if done:
-            after, self._reading = self._reading.result(), None
-        else:
+        if not done:
             after = unread(before, f"reading takes longer than {self._patience:g} s", now)
+        else:
+            reading, self._reading = self._reading, None
+            error = reading.exception()  # such as of a thread that cannot be started
+            why = f"it cannot be read: {type(error).__name__}"
+            after = unread(before, why, now) if error else reading.result()
         if after is not before:
             self.policy = after
             self._tell(before.rule(FreezeWindows), after.rule(FreezeWindows))

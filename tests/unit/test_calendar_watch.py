@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -168,3 +169,20 @@ async def test_one_that_cannot_be_read_to_its_end_denies_until_it_can(
         while watch.policy is broken:
             await watch.look()
     assert summary(watch.policy, time()) == "slow"
+
+
+async def test_where_no_thread_reads_any_more_it_denies_and_goes_on_looking(
+    watch: CalendarWatch,
+) -> None:
+    await watch.look()
+    gone = ThreadPoolExecutor()
+    gone.shutdown()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(gone)
+    await watch.look()
+    [read] = watch.policy.rule(FreezeWindows).read.values()
+    assert read.problem == "it cannot be read: RuntimeError"
+    loop.set_default_executor(ThreadPoolExecutor())
+    await watch.look()
+    [read] = watch.policy.rule(FreezeWindows).read.values()
+    assert not read.problem
