@@ -13,7 +13,6 @@ import numpy as np
 from tiphys.agents.causes.bins import Grid, Matrix, grid
 from tiphys.agents.causes.shifts import Steps, adjusted, as_ratios, steps_up, typical_of
 from tiphys.agents.causes.signals import (
-    EITHER_COUNTS,
     FALLING_HURTS,
     LOAD,
     MIN_STEPS,
@@ -120,7 +119,7 @@ def gather(signals: Sequence[Signal], window: Window) -> Evidence:
 
 def _rows(signals: Sequence[Signal], *, upwards: bool, joined: bool) -> list[int]:
     def counts(kind: Kind) -> bool:
-        return kind in LOAD | EITHER_COUNTS or (kind in FALLING_HURTS) != upwards
+        return kind in LOAD or (kind in FALLING_HURTS) != upwards
 
     return [i for i, s in enumerate(signals) if counts(s.kind) and (len(s.normal) == 0) == joined]
 

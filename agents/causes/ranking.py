@@ -3,7 +3,7 @@
 Trouble passes from a component to its callers, load from a component to those it calls. So a
 component counts by its own change, by how much of its callers' trouble that explains, and by the
 calls that it stopped making; a callee's load is never held against the callee. A change of what
-only it has (its CPU, memory, restarts, version) is explained by nobody else.
+only it has (its CPU, its memory) is explained by nobody else.
 """
 
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ def find_causes(scene: Scene) -> Causes:
     near = {c for c in named if judged.matters(c)}
     ranked = sorted(
         (cause for c in near if (cause := judged.cause(c)).score > 0),
-        key=lambda cause: (-cause.score, cause.component),
+        key=lambda cause: (-cause.score, judged.place(cause.component)),
     )
     sure = sorted((c for c in evidence.changes.values() if c.established), key=lambda c: c.at)
     within = [c for c in sure if c.component in near]
@@ -107,7 +107,10 @@ class _Judged:
 
     def __init__(self, scene: Scene, evidence: Evidence) -> None:
         self._symptom = scene.symptom
-        self._calls = {a: sorted(set(ds) - {a}) for a, ds in scene.calls.items()}
+        self._calls = {a: [d for d in dict.fromkeys(ds) if d != a] for a, ds in scene.calls.items()}
+        # Ties are kept in the order given: a name decides nothing.
+        given = [s.component for s in scene.signals] + [*scene.calls]
+        self._places = {name: i for i, name in reversed([*enumerate(given)])}
         self._callers: dict[str, list[str]] = {}
         for caller, callees in self._calls.items():
             for callee in callees:
@@ -117,6 +120,10 @@ class _Judged:
         self._by_component: dict[str, list[Change]] = {}
         for change in evidence.changes.values():
             self._by_component.setdefault(change.component, []).append(change)
+
+    def place(self, component: str) -> int:
+        """Give where a component comes in what was given."""
+        return self._places.get(component, len(self._places))
 
     def matters(self, component: str) -> bool:
         """Whether what was complained about can depend on it; yes where that is not known."""
@@ -142,7 +149,7 @@ class _Judged:
         """Weigh one component."""
         own = [(self._counts(c), c) for c in self._by_component.get(component, ())]
         own += self._stopped_calling(component)
-        own = sorted((w for w in own if w[0] > 0), key=lambda w: (-w[0], w[1].name))
+        own = sorted((w for w in own if w[0] > 0), key=lambda w: -w[0])
         strength = own[0][0] if own else 0.0
         shared = {
             caller: min(strength, trouble)
@@ -154,7 +161,7 @@ class _Judged:
             score=strength + EXPLAINED * sum(sorted(shared.values())) if strength else 0.0,
             established=any(change.established for _, change in own),
             evidence=[change for _, change in own],
-            explains=sorted(shared, key=lambda c: (-shared[c], c)) if strength else [],
+            explains=sorted(shared, key=lambda c: (-shared[c], self.place(c))) if strength else [],
         )
 
     def follows(self, change: Change, top: Cause) -> bool:
@@ -201,4 +208,3 @@ def _same_kind(symptom: Symptom | None, kind: Kind) -> bool:
     if complained is None or complained not in SYMPTOMS:
         return True
     return any(complained in group and kind in group for group in _ALIKE)
-

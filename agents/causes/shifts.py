@@ -74,9 +74,7 @@ def steps_up(reference: Matrix, window: Matrix, smallest: Matrix, *, joined: boo
     else:
         calm, rises = _rises(reference, usual)[:, :-1], _rises(window, usual)
     largest, onset = rises.max(axis=1), _first_of(rises)
-    pivot, stretches = _quantile(
-        _stretches(calm, length), UNTRUSTED if joined else TRUSTED
-    )
+    pivot, stretches = _quantile(_stretches(calm, length), UNTRUSTED if joined else TRUSTED)
     pivot = np.maximum(pivot, smallest)  # never zero
     above = np.maximum(1 - (UNTRUSTED if joined else TRUSTED), 1 / (stretches + 1))
     p = np.where(largest > pivot, above * (pivot / np.maximum(largest, pivot)) ** TAIL, 1.0)

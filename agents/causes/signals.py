@@ -29,15 +29,11 @@ class Kind(enum.Enum):
     CALL_LATENCY = "call latency"
     """Seconds, as the callers of the component measure its answers; network included."""
     AVAILABILITY = "availability"
-    """Share of requests answered well, 0 to 1; or of wanted replicas that are ready."""
+    """Share of requests answered well, 0 to 1."""
     CPU = "CPU"
     """Share of the limit, 0 to 1."""
     MEMORY = "memory"
     """Share of the limit, 0 to 1."""
-    RESTARTS = "restarts"
-    """Restarts, counted over time."""
-    CHANGE = "change"
-    """Something that people change: a version, a wanted number of replicas."""
     REQUESTS = "requests"
     """Requests taken, by time or by bin."""
     TRAFFIC = "traffic"
@@ -46,22 +42,19 @@ class Kind(enum.Enum):
 
 SYMPTOMS: Final = frozenset({Kind.LATENCY, Kind.CALL_LATENCY, Kind.AVAILABILITY})
 """Pass from a component to those that call it."""
-OWN: Final = frozenset({Kind.CPU, Kind.MEMORY, Kind.RESTARTS, Kind.CHANGE})
+OWN: Final = frozenset({Kind.CPU, Kind.MEMORY})
 """Belong to one component; no other component's trouble explains them."""
 LOAD: Final = frozenset({Kind.REQUESTS, Kind.TRAFFIC})
 """Passes from a component to those it calls."""
 FALLING_HURTS: Final = frozenset({Kind.AVAILABILITY})
-EITHER_COUNTS: Final = frozenset({Kind.CHANGE})
 
 SMALLEST: Final[Mapping[Kind, float]] = {
     Kind.AVAILABILITY: 0.005,
     Kind.CPU: 0.05,
     Kind.MEMORY: 0.05,
-    Kind.RESTARTS: 0.5,
-    Kind.CHANGE: 0.5,
 }
 """The kinds judged by their difference, with the least that is worth naming: 0.5 % of the requests,
-5 % of a limit, one restart, one version."""
+5 % of a limit."""
 SMALLEST_RATIO: Final = 0.1
 """The least relative change worth naming, of every other kind."""
 

@@ -163,9 +163,7 @@ def _calls(folder: Path, pods: list[str]) -> dict[str, list[str]]:
     return calls
 
 
-def _edges(
-    path: Path, kind: Kind, pods: list[str], calls: Mapping[str, list[str]]
-) -> list[Signal]:
+def _edges(path: Path, kind: Kind, pods: list[str], calls: Mapping[str, list[str]]) -> list[Signal]:
     """Read latencies by call; a column is named `caller_callee`."""
     rows = _rows(path)
     times = _times(rows, "timestamp", "time")

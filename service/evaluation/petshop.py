@@ -6,12 +6,13 @@ stretch recorded beside them, which may be of another month.
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tiphys.agents.causes.bins import Matrix
 from tiphys.agents.causes.signals import Kind, Scene, Signal, Symptom, Window
@@ -34,11 +35,11 @@ class _Table:
     times: Matrix
     columns: dict[tuple[str, str, str], Matrix]
 
-    def points(self, key: tuple[str, str, str], rows: Sequence[bool] | None = None) -> Matrix:
+    def points(self, key: tuple[str, str, str], rows: NDArray[np.bool_] | None = None) -> Matrix:
         if key not in self.columns:
             return np.empty((0, 2))
         both = np.column_stack([self.times, self.columns[key] * _KINDS[key[1]][1]])
-        return both if rows is None else both[np.asarray(rows)]
+        return both if rows is None else both[rows]
 
 
 class PetShopTraffic:
