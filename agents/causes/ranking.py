@@ -23,7 +23,8 @@ but errors that come of errors are likelier."""
 CLOSE: Final = 0.8
 """Scores that are this near to each other do not tell two causes apart."""
 
-_ALIKE: Final = (frozenset({Kind.LATENCY, Kind.CALL_LATENCY}), frozenset({Kind.AVAILABILITY}))
+_SLOW: Final = frozenset({Kind.LATENCY, Kind.CALL_LATENCY, Kind.OUTGOING})
+_ALIKE: Final = (_SLOW, frozenset({Kind.AVAILABILITY}))
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class _Judged:
         for caller, callees in self._calls.items():
             for callee in callees:
                 self._callers.setdefault(callee, []).append(caller)
+        self._told_apart = {s.component for s in scene.signals if s.kind is Kind.CALL_LATENCY}
         self._in_graph = set(self._calls) | set(self._callers)
         self._above: dict[str, frozenset[str]] = {}
         self._by_component: dict[str, list[Change]] = {}
@@ -147,8 +149,13 @@ class _Judged:
 
     def cause(self, component: str) -> Cause:
         """Weigh one component."""
-        own = [(self._counts(c), c) for c in self._by_component.get(component, ())]
+        own = [
+            (self._counts(c), c)
+            for c in self._by_component.get(component, ())
+            if c.kind is not Kind.OUTGOING
+        ]
         own += self._stopped_calling(component)
+        own += self._slow_to_callers(component)
         own = sorted((w for w in own if w[0] > 0), key=lambda w: -w[0])
         strength = own[0][0] if own else 0.0
         shared = {
@@ -185,6 +192,22 @@ class _Judged:
         if change.kind in OWN or _same_kind(self._symptom, change.kind):
             return change.weight
         return OTHER_SYMPTOM * change.weight
+
+    def _slow_to_callers(self, component: str) -> list[tuple[float, Change]]:
+        """Give what is said of all calls of a caller together: one of those called, or the
+        caller's own network, is slow. Nothing where calls are told apart."""
+        found: list[tuple[float, Change]] = []
+        for caller in (component, *self._callers.get(component, ())):
+            if not self._told_apart.isdisjoint(self._calls.get(caller, ())):
+                continue
+            # One among this many, each as likely as the others.
+            chance = float(np.log10(1 + len(self._calls.get(caller, ()))))
+            found += [
+                (self._counts(c) - chance, c)
+                for c in self._by_component.get(caller, ())
+                if c.kind is Kind.OUTGOING
+            ]
+        return found
 
     def _stopped_calling(self, component: str) -> list[tuple[float, Change]]:
         """Give the load its callees lost, where it has not lost as much itself."""

@@ -28,6 +28,8 @@ class Kind(enum.Enum):
     """Seconds, as the component itself measures its answers."""
     CALL_LATENCY = "call latency"
     """Seconds, as the callers of the component measure its answers; network included."""
+    OUTGOING = "latency of its calls"
+    """Seconds, as the component measures the answers of all those it calls together."""
     AVAILABILITY = "availability"
     """Share of requests answered well, 0 to 1."""
     CPU = "CPU"

@@ -37,6 +37,9 @@ _COLUMNS: Final[Mapping[str, tuple[Kind, float]]] = {
     "PodServerLatencyP90(s)": (Kind.LATENCY, 1.0),
     "PodServerLatencyP95(s)": (Kind.LATENCY, 1.0),
     "PodServerLatencyP99(s)": (Kind.LATENCY, 1.0),
+    "PodClientLatencyP90(s)": (Kind.OUTGOING, 1.0),
+    "PodClientLatencyP95(s)": (Kind.OUTGOING, 1.0),
+    "PodClientLatencyP99(s)": (Kind.OUTGOING, 1.0),
     "PodWorkload(Ops)": (Kind.REQUESTS, 1.0),
 }
 """Columns that say something of the pod alone. Those of its node are not its own, those of its

@@ -28,29 +28,22 @@ def petshop() -> Figures:
 
 
 def test_faults_under_load_are_found(nezha: Figures) -> None:
-    one, three, average = nezha.at(1), nezha.at(3), nezha.average
     assert len(nezha.outcomes) == 24
-    assert one is not None
-    assert one >= 0.60
-    assert three is not None
-    assert three >= 0.85
-    assert average is not None
-    assert average >= 0.78
+    assert (nezha.at(1) or 0) >= 0.60
+    assert (nezha.at(3) or 0) >= 0.85
+    assert (nezha.average or 0) >= 0.78
 
 
 def test_issues_of_few_rows_are_found(petshop: Figures) -> None:
-    one, three = petshop.at(1), petshop.at(3)
     assert len(petshop.outcomes) == 8
-    assert one is not None
-    assert one > 0.67
-    assert three is not None
-    assert three > 0.86
+    assert (petshop.at(1) or 0) > 0.67
+    assert (petshop.at(3) or 0) > 0.86
 
 
 def test_nothing_is_said_where_nothing_happened(nezha: Figures, petshop: Figures) -> None:
     for figures, stretches in ((nezha, 16), (petshop, 58)):
         assert figures.quiet == stretches
-        assert figures.silent is not None and figures.silent >= 0.90, figures.alarms
+        assert (figures.silent or 0) >= 0.90, figures.alarms
 
 
 def test_shifted_stamps_are_told_by_the_time_written_beside_them(tmp_path: Path) -> None:

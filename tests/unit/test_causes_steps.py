@@ -52,7 +52,7 @@ def test_a_lasting_step_is_found_where_it_began() -> None:
         pytest.param(noisy(1.0, 30) + noisy(5.0, 36), id="long-before-the-window"),
         pytest.param(noisy(5.0, 61) + noisy(1.0, 5), id="faster-is-no-harm"),
         pytest.param([1.0 + 0.001 * (i > 61) for i in range(66)], id="too-small-to-name"),
-        pytest.param(([1.0] * 6 + [5.0] * 4) * 6 + [1.0, 1.0, 5.0, 5.0, 5.0, 5.0], id="usual-steps"),
+        pytest.param(([1.0] * 6 + [5.0] * 4) * 6 + [1.0] * 2 + [5.0] * 4, id="usual-steps"),
     ],
 )  # fmt: skip
 def test_nothing_is_found_where_nothing_happened(values: list[float]) -> None:
