@@ -48,6 +48,7 @@ def test_a_lasting_step_is_found_where_it_began() -> None:
         pytest.param(noisy(1.0, 66), id="noise"),
         pytest.param([*noisy(1.0, 62), 50.0, 1.0, 1.0, 1.0], id="one-odd-point"),
         pytest.param([1.0] * 66, id="constant"),
+        pytest.param(noisy(1.0, 58) + [0.2] * 4 + [1.0] * 4, id="back-to-what-is-usual"),
         pytest.param([1.0, 9.0] * 33, id="alternating"),
         pytest.param(noisy(1.0, 30) + noisy(5.0, 36), id="long-before-the-window"),
         pytest.param(noisy(5.0, 61) + noisy(1.0, 5), id="faster-is-no-harm"),
@@ -144,6 +145,13 @@ def test_p_values_are_adjusted_as_benjamini_and_hochberg_say(p: list[float]) -> 
     for value, found in zip(p, got, strict=True):
         ranks = [(i, q) for i, q in enumerate(ordered, start=1) if q >= value]
         assert found == pytest.approx(min(1.0, *[q * len(p) / i for i, q in ranks], 1.0))
+
+
+def test_a_kind_of_many_series_is_not_surer_for_their_number() -> None:
+    step = signal([*noisy(1.0, 62), 1.5, 1.6, 1.5, 1.6])
+    calm = [signal(noisy(1.0, 66, seed)) for seed in range(2, 11)]
+    (alone,), (among,) = (gather(s, WINDOW).changes.values() for s in ([step], [step, *calm]))
+    assert among.p == pytest.approx(10 * alone.p)
 
 
 NOISE: dict[str, Callable[[np.random.Generator, int], Any]] = {
