@@ -88,6 +88,16 @@ def test_a_counter_that_resets_has_not_fallen() -> None:
     assert not found.rises
 
 
+def test_a_counter_grows_over_its_reset_and_in_any_order_of_points() -> None:
+    # More at the last two bins only, and its process began anew between them.
+    busy = [*(float(10 * i) for i in range(64)), 730.0, 100.0]
+    found = change(signal(busy, Kind.REQUESTS, counter=True))
+    assert found is not None
+    assert found.rises
+    mixed = [points(busy)[i] for i in np.random.default_rng(5).permutation(len(busy))]
+    assert change(Signal("a", Kind.REQUESTS, "x", mixed, counter=True)) == found
+
+
 def test_gaps_and_nan_are_not_filled_in() -> None:
     values = [*noisy(1.0, 62), 5.0, float("nan"), 5.0, float("nan")]
     assert change(signal(values)) is None, "no two bins in a row were seen"
