@@ -17,6 +17,7 @@ from tiphys.service import (
 )
 from tiphys.service.conform.command import conform
 from tiphys.service.errors import TiphysError, UsageError
+from tiphys.service.evaluation.command import evaluate
 
 app = typer.Typer(
     name="tiphys",
@@ -46,6 +47,7 @@ app.command()(stop_commands.pause)
 app.command()(stop_commands.resume)
 app.command()(commands.catalogue)
 app.command()(conform)
+app.command("eval")(evaluate)
 app.command()(setup_commands.migrate)
 app.command()(setup_commands.keygen)
 
