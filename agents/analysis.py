@@ -1,7 +1,8 @@
-"""The analysis agent: which series around the alert changed, when, and which changed first.
+"""The analysis agent: what changed first around the alert, what only followed, and why.
 
-A shift counts only where it stands out of the series' own noise, and what has no data is said to
-have none. Better statistics can replace `largest_shift` alone.
+It reads the affected object's own series, for their present levels and for charts, and its
+neighbourhood, which the search for causes judges. A change counts only where it stands out of its
+own noise, and what has no data is said to have none.
 """
 
 import asyncio
@@ -9,27 +10,26 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import datetime, timedelta
 from typing import Final
 
+from tiphys.agents.around.standard import symptom_kind
+from tiphys.agents.asking import Asking
+from tiphys.agents.causes.signals import Scene, Symptom
+from tiphys.agents.charting import downsampled
+from tiphys.agents.neighbourhood import Neighbourhood, read_around, window_around
 from tiphys.agents.notebook import Notebook
 from tiphys.agents.on_call import firing
-from tiphys.agents.ports import Case, Metrics, Series, UnansweredError
-from tiphys.agents.promql import pods_named_like, quoted, same_series, selector
+from tiphys.agents.ports import Case, ClusterReader, Metrics, Series, UnansweredError
+from tiphys.agents.promql import pods_named_like, quoted, same_series, selector, what_it_reads
 from tiphys.agents.state import State, written
-from tiphys.policies.model import Json, Object, Source
+from tiphys.policies.model import Alert, Json, Object, Source
 
 WINDOW: Final = timedelta(hours=1)
 STEP_SECONDS: Final = 15.0
-KEPT_POINTS: Final = 60
-"""Points of one series that the record keeps for its chart."""
 KEPT_SERIES: Final = 8
-MIN_POINTS: Final = 8
-MIN_SIDE: Final = 3
-"""Points needed on each side of a shift."""
-STANDS_OUT: Final = 5.0
-"""How many times its own noise a shift must be."""
+ALERT: Final = "alert"
+"""The question that is the alert's own expression."""
 _POD_NAME = re.compile(r"(.+?)(-[a-f0-9]{6,10})?(-[a-z0-9]{5}|-\d+)")
 
 
@@ -41,19 +41,6 @@ class Question:
     """As in `facts.metrics.<name>_max`."""
     words: str
     query: str
-
-
-@dataclass(frozen=True)
-class Shift:
-    """The largest change of one series: means before and after, and how it stands out."""
-
-    words: str
-    at: float
-    """Unix seconds."""
-    before: float
-    after: float
-    score: float
-    """Difference over noise."""
 
 
 def questions(labels: Mapping[str, str]) -> list[Question]:
@@ -103,99 +90,148 @@ def _of_pods(namespace: str, prefix: str) -> list[Question]:
     ]  # fmt: skip
 
 
-def largest_shift(series: Series, words: str) -> Shift | None:
-    """Find where the means before and after differ most; None where nothing stands out."""
-    points = [(t, v) for t, v in series.points if math.isfinite(v)]
-    if len(points) < MIN_POINTS:
-        return None
-    values = [v for _, v in points]
-    steps = sorted(abs(b - a) for a, b in pairwise(values))
-    scale = max(abs(v) for v in values)
-    # The median step is the noise; a floor keeps a series of constants from dividing by nothing.
-    noise = max(steps[len(steps) // 2], 0.02 * scale, 1e-9)
-    total, head, best = sum(values), 0.0, (0.0, 0)
-    for i in range(1, len(values)):
-        head += values[i - 1]
-        if MIN_SIDE <= i <= len(values) - MIN_SIDE:
-            difference = abs(head / i - (total - head) / (len(values) - i))
-            best = max(best, (difference, i))
-    difference, split = best
-    if split == 0 or difference / noise < STANDS_OUT:
-        return None
-    before, after = sum(values[:split]) / split, sum(values[split:]) / (len(values) - split)
-    return Shift(words, points[split][0], before, after, difference / noise)
-
-
-def downsampled(series: Series) -> list[Json]:
-    """Give at most `KEPT_POINTS` points, evenly chosen, the last included."""
-    points = list(series.points)
-    stride = max(1, math.ceil(len(points) / KEPT_POINTS))
-    kept = points[::-1][::stride][::-1]
-    return [[round(t), v if math.isfinite(v) else None] for t, v in kept]
-
-
 class Analysis:
-    """Reads the last hour from Prometheus; its `look` is a node of the graph."""
+    """Reads from Prometheus and lists from Kubernetes; its `look` is a node of the graph.
 
-    def __init__(self, metrics: Metrics | None, clock: Callable[[], datetime]) -> None:
+    It lists Deployments and ReplicaSets itself, beside the kubectl agent: it needs the neighbours'
+    too, and so both go on at the same time.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics | None,
+        cluster: ClusterReader | None,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._metrics = metrics
+        self._cluster = cluster
         self._clock = clock
 
     async def look(self, case: Case, check: Object) -> State:
-        """Give the series' levels as facts, and what changed first as findings."""
+        """Give the series' levels and the ranked causes as facts, and both as findings."""
         book = Notebook(self._clock)
-        facts: dict[str, Json] = {"metrics": {}, "analysis": {"changes": []}}
+        facts: dict[str, Json] = {"metrics": {}}
         alerts = firing(case)
         if self._metrics is None:
             book.note("no history was read: Prometheus is not configured")
+            facts["analysis"] = _nothing("Prometheus is not configured")
         elif alerts:
-            try:
-                facts = await self._read(alerts[0].labels, check, book)
-            except UnansweredError as error:
-                book.miss("the history of the metrics", error)
+            facts = await self._read(self._metrics, alerts, check, book)
         state = State(facts=facts)
         state.update(written("analysis", book))
         return state
 
     async def _read(
-        self, labels: Mapping[str, str], check: Object, book: Notebook
+        self, metrics: Metrics, alerts: Sequence[Alert], check: Object, book: Notebook
     ) -> dict[str, Json]:
+        labels = alerts[0].labels
+        end = self._clock()
+        began = min(a.starts_at for a in alerts)
+        ask = Asking(metrics, self._cluster, book, window_around(began, end))
+        # The affected object's own first: it is what a decision must not do without.
+        (levels, true_since), around = await asyncio.gather(
+            self._own(metrics, labels, check, book), _around(ask, labels)
+        )
+        expression = check.get("query")
+        symptom = _symptom(around.affected, expression if isinstance(expression, str) else "")
+        scene = Scene(ask.window, around.signals, around.calls, symptom)
+        latest = min(t for t in (began.timestamp(), end.timestamp(), true_since) if t is not None)
+        told, said = await asyncio.to_thread(_judged, scene, around, latest, end)
+        for sentence in said:
+            book.note(sentence)
+        return {"metrics": levels, "analysis": told}
+
+    async def _own(
+        self, metrics: Metrics, labels: Mapping[str, str], check: Object, book: Notebook
+    ) -> tuple[dict[str, Json], float | None]:
+        """Give the present levels, and since when the alert's expression has been true."""
         asked = questions(labels)
         expression = check.get("query")
         if isinstance(expression, str) and expression:
-            asked.insert(0, Question("alert", "the alert's expression", expression))
+            asked.insert(0, Question(ALERT, "the alert's expression", expression))
         end = self._clock()
-        answers = await asyncio.gather(*(self._ask(q, labels, end, book) for q in asked))
+        answers = await asyncio.gather(
+            *(_ask(metrics, q, labels, end, book) for q in asked), return_exceptions=True
+        )
         levels: dict[str, Json] = {}
-        shifts: list[Shift] = []
-        silent = [q.words for q, found in zip(asked, answers, strict=True) if not found]
+        silent: list[str] = []
+        since: float | None = None
         for question, found in zip(asked, answers, strict=True):
+            if isinstance(found, UnansweredError):
+                book.miss(f"the history of {question.words}", found)
+                continue
+            if isinstance(found, BaseException):
+                raise found
             levels |= _levels(question.name, found, end)
-            if question.name != "alert":
-                each = (largest_shift(series, question.words) for series in found)
-                shifts += sorted((s for s in each if s), key=lambda s: -s.score)[:1]
+            silent += [] if found else [question.words]
+            since = _true_since(found, end) if question.name == ALERT else since
         if silent:
             book.note(f"Prometheus has no series for: {', '.join(silent)}")
-        shifts.sort(key=lambda s: s.at)
-        for sentence in _ranked(shifts, end):
-            book.note(sentence)
-        return {"metrics": levels, "analysis": {"changes": [_told(s) for s in shifts]}}
+        return levels, since
 
-    async def _ask(
-        self, question: Question, labels: Mapping[str, str], end: datetime, book: Notebook
-    ) -> Sequence[Series]:
-        assert self._metrics is not None
 
-        def mine(series: Series) -> bool:
-            return question.name != "alert" or same_series(series.labels, labels)
+async def _around(ask: Asking, labels: Mapping[str, str]) -> Neighbourhood:
+    # Nodes have no namespace and no calls.
+    return await read_around(ask, labels) if labels.get("namespace") else Neighbourhood()
 
-        found = await book.ask(
-            Source.PROMETHEUS,
-            f"{question.query} over the last {WINDOW // timedelta(minutes=1)} min",
-            self._metrics.range(question.query, end - WINDOW, end, STEP_SECONDS),
-            lambda every: _recorded(question, [s for s in every if mine(s)]),
-        )
-        return [s for s in found if mine(s)]
+
+async def _ask(
+    metrics: Metrics, question: Question, labels: Mapping[str, str], end: datetime, book: Notebook
+) -> Sequence[Series]:
+    def mine(series: Series) -> bool:
+        return question.name != ALERT or same_series(series.labels, labels)
+
+    found = await book.ask(
+        Source.PROMETHEUS,
+        f"{question.query} over the last {WINDOW // timedelta(minutes=1)} min",
+        metrics.range(question.query, end - WINDOW, end, STEP_SECONDS),
+        lambda every: _recorded(question, [s for s in every if mine(s)]),
+    )
+    return [s for s in found if mine(s)]
+
+
+def _judged(
+    scene: Scene, around: Neighbourhood, latest: float, now: datetime
+) -> tuple[dict[str, Json], list[str]]:
+    """Search for causes: in a thread, for it may take seconds, and loads numpy at its first use."""
+    from tiphys.agents.around.suspects import Known, judge
+    from tiphys.agents.around.telling import facts_of, sentences
+
+    known = Known(
+        scene, around.affected, latest, around.happenings, around.changes_read, around.unseen
+    )
+    verdict = judge(known)
+    return facts_of(verdict, now), sentences(verdict, now)
+
+
+def _nothing(why: str) -> dict[str, Json]:
+    return {"changes": [], "causes": [], "first": "", "silent": False, "unseen": [why]}
+
+
+def _symptom(affected: str, expression: str) -> Symptom | None:
+    if not affected:
+        return None
+    try:
+        metrics, _ = what_it_reads(expression) if expression else (set[str](), set[str]())
+    except ValueError:
+        metrics = set()
+    return Symptom(affected, symptom_kind(metrics))
+
+
+def _true_since(found: Sequence[Series], end: datetime) -> float | None:
+    """Give since when an expression has been true without a gap; None where it is not true now."""
+    began: list[float] = []
+    for series in found:
+        last = end.timestamp()
+        times = sorted(t for t, v in series.points if not math.isnan(v) and t <= last)
+        if not times or times[-1] < last - 2 * STEP_SECONDS:
+            continue
+        for at in reversed(times):
+            if last - at > 2 * STEP_SECONDS:
+                break
+            last = at
+        began.append(last)
+    return min(began, default=None)
 
 
 def _recorded(question: Question, found: Sequence[Series]) -> tuple[Json, str]:
@@ -215,29 +251,6 @@ def _levels(name: str, found: Sequence[Series], end: datetime) -> dict[str, Json
     since = end.timestamp() - 2 * STEP_SECONDS
     points = [s.points[-1] for s in found if s.points]
     now = [value for at, value in points if at >= since and math.isfinite(value)]
-    if not now or name == "alert":
+    if not now or name == ALERT:
         return {}
     return {f"{name}_min": min(now), f"{name}_max": max(now), f"{name}_series": len(now)}
-
-
-def _told(shift: Shift) -> Json:
-    return {
-        "what": shift.words,
-        "at": datetime.fromtimestamp(shift.at, UTC).isoformat(),
-        "before": round(shift.before, 6),
-        "after": round(shift.after, 6),
-        "score": round(shift.score, 2),
-    }
-
-
-def _ranked(shifts: Sequence[Shift], now: datetime) -> list[str]:
-    """Write the shifts in order of time: what came first may have caused what came later."""
-    said: list[str] = []
-    for place, shift in enumerate(shifts[:5]):
-        ago = (now.timestamp() - shift.at) / 60
-        lead = "changed first" if place == 0 and len(shifts) > 1 else "changed"
-        said.append(
-            f"{shift.words} {lead}: from {shift.before:.3g} to {shift.after:.3g} {ago:.0f} min ago "
-            f"({shift.score:.0f} times its noise)"
-        )
-    return said or ["no series around the alert stands out of its own noise"]

@@ -157,6 +157,21 @@ FACTS: Final[dict[str, str]] = {
         "`available`, `generation`, `ready_pods`, `restarts`, `cpu_of_limit`, `memory_of_limit`, "
         "`node_ready`; absent where Prometheus has no series"
     ),
-    "analysis.changes": "series that changed, oldest first: what, at, before, after, score",
+    "analysis.changes": (
+        "series that changed, oldest first: component, what, at, before, after, score"
+    ),
+    "analysis.causes": (
+        "likeliest causes, best first: component (with its namespace where that is another), what "
+        "(`release`, `scaling`, `configuration`, `node`, `metrics`), since, minutes, evidence, "
+        "established, score"
+    ),
+    "analysis.first": "what changed before all else, in words, or empty",
+    "analysis.onset_minutes": "minutes since the trouble began, as early as anything shows it",
+    "analysis.began_with_release": (
+        "it began within ten minutes after the workload's last release; absent where unknown"
+    ),
+    "analysis.release_innocent": ("it had clearly begun before that release; absent where unknown"),
+    "analysis.silent": "nothing changed out of its noise, nobody changed anything, all was seen",
+    "analysis.unseen": "what could not be seen, and so is not known to be healthy",
     "gathered.*": "the playbook's own queries by name; absent where Prometheus has no series",
 }

@@ -104,7 +104,7 @@ class Agents:
 
     def __post_init__(self) -> None:
         self._on_call = OnCall(self.metrics, self.alerts, self.clock)
-        self._analysis = Analysis(self.metrics, self.clock)
+        self._analysis = Analysis(self.metrics, self.cluster, self.clock)
         self._kubectl = Kubectl(self.cluster, self.metrics, self.clock)
         self._gatherer = Gatherer(self.metrics, self.playbooks, self.clock)
         self._decider = Decider(self.cluster, self.reasoner, self.clock, self.hold_seconds)

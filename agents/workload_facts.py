@@ -104,7 +104,7 @@ def rollout_facts(
     moves = rollout_moves(workload, kind)
     stuck = moves and rollout_is_stuck(workload, newest, pods, now)
     minutes = minutes_between(rollout_at(workload, history), now)
-    changed: list[Json] = [*_differences(history)]
+    changed: list[Json] = [*differences(history)]
     return {
         "in_progress": moves and not stuck,
         "stuck": stuck,
@@ -138,7 +138,7 @@ def _images(replicaset: Object) -> str:
     return ", ".join(text(c, "image") for c in _containers(replicaset).values())[:300]
 
 
-def _differences(history: Sequence[Object]) -> list[str]:
+def differences(history: Sequence[Object]) -> list[str]:
     """Name the fields of the pod template that the last rollout changed; never their values."""
     if len(history) < 2:
         return []

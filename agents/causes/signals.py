@@ -40,11 +40,13 @@ class Kind(enum.Enum):
     """Requests taken, by time or by bin."""
     TRAFFIC = "traffic"
     """Bytes over the network, system calls for them, and the like: what requests cause."""
+    RESTARTS = "restarts"
+    """Of containers, within some minutes."""
 
 
 SYMPTOMS: Final = frozenset({Kind.LATENCY, Kind.CALL_LATENCY, Kind.AVAILABILITY})
 """Pass from a component to those that call it."""
-OWN: Final = frozenset({Kind.CPU, Kind.MEMORY})
+OWN: Final = frozenset({Kind.CPU, Kind.MEMORY, Kind.RESTARTS})
 """Belong to one component; no other component's trouble explains them."""
 LOAD: Final = frozenset({Kind.REQUESTS, Kind.TRAFFIC})
 """Passes from a component to those it calls."""
@@ -54,9 +56,12 @@ SMALLEST: Final[Mapping[Kind, float]] = {
     Kind.AVAILABILITY: 0.005,
     Kind.CPU: 0.05,
     Kind.MEMORY: 0.05,
+    Kind.RESTARTS: 0.5,
 }
 """The kinds judged by their difference, with the least that is worth naming: 0.5 % of the requests,
-5 % of a limit."""
+5 % of a limit, one restart."""
+SHARES: Final = frozenset({Kind.AVAILABILITY, Kind.CPU, Kind.MEMORY})
+"""The kinds that go from 0 to 1."""
 SMALLEST_RATIO: Final = 0.1
 """The least relative change worth naming, of every other kind."""
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from tiphys.agents.causes.evidence import Change
 from tiphys.agents.causes.ranking import Cause, Causes
-from tiphys.agents.causes.signals import SMALLEST, Kind
+from tiphys.agents.causes.signals import SHARES, Kind
 
 SHOWN: Final = 3
 """Of each list, how many are said; the others are counted."""
@@ -72,7 +72,7 @@ def _reasons(cause: Cause) -> str:
 
 
 def _value(kind: Kind, value: float) -> str:
-    return f"{value:.1%}" if kind in SMALLEST else f"{value:.3g}"
+    return f"{value:.1%}" if kind in SHARES else f"{value:.3g}"
 
 
 def _some(items: Sequence[str]) -> str:

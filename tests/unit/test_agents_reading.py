@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from promql_parser import VectorSelector, parse
 
-from tiphys.agents.analysis import downsampled, largest_shift, questions
+from tiphys.agents.analysis import questions
+from tiphys.agents.charting import downsampled
 from tiphys.agents.gather import PlaceUnknownError, fill, places
 from tiphys.agents.notebook import MAX_ITEMS, MAX_STRING, bounded, make_evidence
 from tiphys.agents.on_call import expression_in_link, rule_of
@@ -170,29 +171,6 @@ def test_a_part_added_twice_counts_once() -> None:
 
 def series(values: Sequence[float]) -> Series:
     return Series({}, [(15.0 * i, v) for i, v in enumerate(values)])
-
-
-def test_a_step_is_found_where_it_was() -> None:
-    values = [1.0, 1.1, 0.9, 1.0, 1.05] * 4 + [5.0, 5.1, 4.9, 5.0]
-    shift = largest_shift(series(values), "queue")
-    assert shift is not None
-    assert shift.at == 15.0 * 20
-    assert (round(shift.before), round(shift.after)) == (1, 5)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [1.0] * 40,
-        [1.0, 2.0] * 20,
-        [math.nan] * 40,
-        [1.0, 9.0],
-        [],
-        [1.0, 1.2, 0.9, 1.1, 1.0, 0.8, 1.15, 0.95, 1.05, 1.1, 0.9, 1.0],
-    ],
-)
-def test_nothing_is_found_where_nothing_happened(values: list[float]) -> None:
-    assert largest_shift(series(values), "x") is None
 
 
 def test_a_chart_keeps_few_points_and_the_last() -> None:
