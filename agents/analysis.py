@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tiphys.agents.around.standard import symptom_kind
-from tiphys.agents.asking import Asking
+from tiphys.agents.asking import SECONDS, Asking
 from tiphys.agents.causes.signals import Scene, Symptom
 from tiphys.agents.charting import downsampled
 from tiphys.agents.neighbourhood import Neighbourhood, read_around, window_around
@@ -102,7 +102,10 @@ class Analysis:
         metrics: Metrics | None,
         cluster: ClusterReader | None,
         clock: Callable[[], datetime],
+        seconds: float = SECONDS,
     ) -> None:
+        """`seconds`: in which the neighbourhood is read."""
+        self._seconds = seconds
         self._metrics = metrics
         self._cluster = cluster
         self._clock = clock
@@ -127,7 +130,7 @@ class Analysis:
         labels = alerts[0].labels
         end = self._clock()
         began = min(a.starts_at for a in alerts)
-        ask = Asking(metrics, self._cluster, book, window_around(began, end))
+        ask = Asking(metrics, self._cluster, book, window_around(began, end), self._seconds)
         # The affected object's own first: it is what a decision must not do without.
         (levels, true_since), around = await asyncio.gather(
             self._own(metrics, labels, check, book), _around(ask, labels)

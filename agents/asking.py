@@ -31,8 +31,14 @@ class Asking:
     """The questions of one look at a neighbourhood, over one window and what was before it."""
 
     def __init__(
-        self, metrics: Metrics, cluster: ClusterReader | None, book: Notebook, window: Window
+        self,
+        metrics: Metrics,
+        cluster: ClusterReader | None,
+        book: Notebook,
+        window: Window,
+        seconds: float = SECONDS,
     ) -> None:
+        self._seconds = seconds
         self._metrics = metrics
         self._cluster = cluster
         self._book = book
@@ -49,14 +55,16 @@ class Asking:
         """Wait for it as long as may be; what is still waited for then is missing."""
         waited: list[str] = []
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(self._seconds):
                 try:
                     await everything
                 except asyncio.CancelledError:
                     waited = list(self._waiting)
                     raise
         except TimeoutError:
-            self.missing |= dict.fromkeys(waited or ["the rest"], f"no answer in {SECONDS:.0f} s")
+            self.missing |= dict.fromkeys(
+                waited or ["the rest"], f"no answer in {self._seconds:g} s"
+            )
 
     async def range(self, words: str, query: str) -> Sequence[Series] | None:
         """Ask for the window and the history before it; None where that is not answered."""

@@ -127,7 +127,8 @@ class _Reader:
         return await self._ask.nearest_of(asked.words, asked.write, self._place)
 
     async def _signals(self, asked: standard.Asked, name: readings.Name) -> None:
-        self.found.signals += readings.signals(asked, await self._get(asked) or (), name)
+        every = await self._get(asked) or ()
+        self.found.signals += await asyncio.to_thread(readings.signals, asked, every, name)
 
     async def _http(self) -> None:
         owner = self._names.of_owner
@@ -136,15 +137,12 @@ class _Reader:
             self._get(standard.FAILED),
             self._signals(standard.LATENCY, owner),
         )
-        self.found.signals += readings.signals(standard.REQUESTS, total or (), owner)
-        if total and failed is not None:
-            both = [readings.combined(each, owner, added=True) for each in (total, failed)]
-            words = "HTTP requests answered without 5xx"
-            self.found.signals += readings.shares(both[0], both[1], words)
+        self.found.signals += await asyncio.to_thread(readings.of_http, total, failed, owner)
 
     async def _recorded(self) -> None:
         every = await self._get(standard.RECORDED)
-        self.found.signals += readings.recorded(every or (), self._names)
+        names = self._names
+        self.found.signals += await asyncio.to_thread(readings.recorded, every or (), names)
 
     async def _edges(self, mesh: calls.Mesh) -> tuple[calls.Mesh, Sequence[Series]]:
         words = f"calls ({mesh.name})"
@@ -157,12 +155,8 @@ class _Reader:
             self._ask.nearest_of(f"failed calls ({mesh.name})", _of(calls.failures, mesh), place),
             self._ask.nearest_of(f"slow calls ({mesh.name})", _of(calls.latencies, mesh), place),
         )
-        self.found.signals += readings.of_calls(mesh, self._names, made, failed)
-        words = f"95th percentile of its answers, {mesh.name}"
-        asked = standard.Asked(words, lambda _: "", mesh.latency)
-        self.found.signals += readings.signals(
-            asked, latency or (), lambda labels: calls.callee(mesh, place, labels)
-        )
+        told = (made, failed, latency)
+        self.found.signals += await asyncio.to_thread(readings.of_calls, mesh, place, *told)
 
     async def _changes(self) -> None:
         wanted, generations, versions = await asyncio.gather(

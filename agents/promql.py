@@ -24,8 +24,8 @@ def quoted(value: str, limit: int = 500) -> str:
 
 
 def regex_of(value: str) -> str:
-    """Escape a value for RE2, as part of a regular expression."""
-    return re.sub(r"([^a-zA-Z0-9_-])", r"\\\1", value[:250])
+    """Escape a value for RE2, as part of a regular expression; RE2 refuses escaped letters."""
+    return re.sub(r"([^a-zA-Z0-9_\x80-\U0010ffff-])", r"\\\1", value[:250])
 
 
 def pods_named_like(prefix: str) -> str:

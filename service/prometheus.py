@@ -33,6 +33,8 @@ _ERRORS = (
     IndexError,
 )
 """KeyError and its like: a 200 that holds something else than an answer."""
+_TRUNCATED: Final = "truncated due to limit"
+"""What Prometheus warns of where `limit` cut its answer."""
 Answer = TypeVar("Answer")
 
 
@@ -47,6 +49,7 @@ class Prometheus:
         self._session = requests.Session()
         # A .netrc or proxy variable must not change where a query goes or who asks.
         self._session.trust_env = False
+        self._session.hooks["response"].append(_refuse_parts)
         self._connect = PrometheusConnect(
             url=self._url,
             headers=self._headers,
@@ -111,6 +114,21 @@ class Prometheus:
             raise UnansweredError(f"Prometheus did not answer: {_why(error)}") from error
         except RuntimeError as error:
             raise UnansweredError(f"Prometheus was not asked: {error}") from error
+
+
+def _refuse_parts(response: requests.Response, **_: Any) -> None:
+    """Raise where an answer says that it is not whole: what it lacks must not count as absent.
+
+    Remarks about the query itself begin with PromQL; that our own limit cut is known here.
+    """
+    if response.status_code != 200 or b'"warnings"' not in response.content:
+        return
+    body: Any = response.json()
+    told: Any = body.get("warnings") if isinstance(body, dict) else None
+    said = [str(one) for one in told] if isinstance(told, list) else []
+    lacking = [w for w in said if not w.startswith("PromQL ") and _TRUNCATED not in w]
+    if lacking:
+        raise PrometheusApiClientException(f"only in part, {'; '.join(lacking)}")
 
 
 def _why(error: Exception) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tiphys.agents.around.calls import Edge, Mesh, callee, edge
-from tiphys.agents.around.place import Names
-from tiphys.agents.around.standard import Asked, recorded_kind
+from tiphys.agents.around.place import Names, Place
+from tiphys.agents.around.standard import REQUESTS, Asked, recorded_kind
 from tiphys.agents.causes.signals import Kind, Signal
 from tiphys.agents.ports import Series
 
@@ -40,19 +40,13 @@ def combined(every: Sequence[Series], name: Name, *, added: bool = False) -> Com
 
 def signals(asked: Asked, every: Sequence[Series], name: Name) -> list[Signal]:
     """Give one signal a component."""
-    kind = asked.kind
-    if kind is None:
-        return []
-    rows = combined(every, name)
-    return [Signal(c, kind, asked.words, list(row.items())) for c, row in rows.items()]
+    return _signals(asked.kind, asked.words, combined(every, name)) if asked.kind else []
 
 
-def shares(
-    total: Combined, failed: Combined, words: str, *, kind: Kind = Kind.AVAILABILITY
-) -> list[Signal]:
+def shares(total: Combined, failed: Combined, words: str) -> list[Signal]:
     """Give the share of requests answered well; a failure nobody counted is none, a request is."""
     return [
-        Signal(component, kind, words, [
+        Signal(component, Kind.AVAILABILITY, words, [
             (at, max(0.0, 1 - failed.get(component, {}).get(at, 0.0) / value))
             for at, value in row.items() if value > FEWEST
         ])
@@ -84,18 +78,39 @@ def edges(mesh: Mesh, every: Sequence[Series], names: Names) -> list[Edge]:
     return list(dict.fromkeys(e for e in found if e is not None))
 
 
-def of_calls(
-    mesh: Mesh, names: Names, requests: Sequence[Series], failed: Sequence[Series] | None
+def of_http(
+    total: Sequence[Series] | None, failed: Sequence[Series] | None, name: Name
 ) -> list[Signal]:
-    """Give load and availability of what is called; None: the failures were not told."""
+    """Give load and availability as HTTP servers count them; None: that was not told."""
+    rows = combined(total or (), name, added=True)
+    found = _signals(Kind.REQUESTS, REQUESTS.words, rows)
+    if failed is None:
+        return found
+    lost = combined(failed, name, added=True)
+    return [*found, *shares(rows, lost, "HTTP requests answered without 5xx")]
+
+
+def of_calls(
+    mesh: Mesh,
+    place: Place,
+    made: Sequence[Series],
+    failed: Sequence[Series] | None,
+    latency: Sequence[Series] | None,
+) -> list[Signal]:
+    """Give load, availability and latency of what is called; None: that was not told."""
 
     def called(labels: Mapping[str, str]) -> str | None:
-        return callee(mesh, names.place, labels)
+        return callee(mesh, place, labels)
 
-    total = combined(requests, called, added=True)
-    words = f"requests a second, {mesh.name}"
-    found = [Signal(c, Kind.REQUESTS, words, list(row.items())) for c, row in total.items()]
+    total = combined(made, called, added=True)
+    found = _signals(Kind.REQUESTS, f"requests a second, {mesh.name}", total)
+    slow = combined(latency or (), called)
+    found += _signals(mesh.latency, f"95th percentile of its answers, {mesh.name}", slow)
     if failed is None:
         return found
     lost = combined(failed, called, added=True)
     return [*found, *shares(total, lost, f"requests answered well, {mesh.name}")]
+
+
+def _signals(kind: Kind, words: str, rows: Combined) -> list[Signal]:
+    return [Signal(c, kind, words, list(row.items())) for c, row in rows.items()]

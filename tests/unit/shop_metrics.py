@@ -4,6 +4,7 @@ The analysis agent asks it as it asks Prometheus; a test says what changed, when
 missing.
 """
 
+import asyncio
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -82,6 +83,11 @@ class Shop:
     asked: list[str] = field(default_factory=list[str])
     listed: list[str] = field(default_factory=list[str])
     cluster_silent: bool = False
+    slow: Callable[[str], float] = lambda _: 0.0
+    """Seconds that the answer to a query takes."""
+    seconds: float = 20.0
+    starts: datetime = NOW - timedelta(minutes=5)
+    """When the alert began."""
 
     def record(self, name: str, labels: Mapping[str, str], level: Level, noise: float = 0) -> None:
         """Write two hours of a series."""
@@ -115,11 +121,13 @@ class Shop:
         given = {"namespace": "shop", "deployment": "front"} | labels
         alert = Alert.model_validate({
             "id": "a", "cluster": "c", "fingerprint": "f", "status": "firing",
-            "starts_at": NOW - timedelta(minutes=5), "received_at": NOW,
+            "starts_at": self.starts, "received_at": NOW,
             "labels": {"alertname": "Slow", **{k: v for k, v in given.items() if v}},
         })  # fmt: skip
         case = Case("i", 1, "c", True, "it", [alert])
-        state = await Analysis(self, self, lambda: NOW).look(case, {"query": EXPRESSION})
+        state = await Analysis(self, self, lambda: NOW, self.seconds).look(
+            case, {"query": EXPRESSION}
+        )
         self.unseen = state.get("unseen", {})
         self.evidence = state.get("evidence", {})
         facts: Any = state.get("facts", {})
@@ -132,6 +140,7 @@ class Shop:
         self, query: str, start: datetime, end: datetime, step_seconds: float
     ) -> Sequence[Series]:
         self._heard(query)
+        await asyncio.sleep(self.slow(query))
         count = math.floor((end - start).total_seconds() / step_seconds + 1e-9) + 1
         times = [round(start.timestamp() + i * step_seconds, 3) for i in range(count)]
         value = evaluate(self.tsdb, query, times)

@@ -53,6 +53,31 @@ async def prometheus(answer: Answer, delay: float = 0) -> AsyncIterator[Promethe
             adapter.close()
 
 
+@pytest.mark.parametrize(
+    ("warnings", "lacking"),
+    [
+        pytest.param(["partial response: store 10.0.0.7 is unavailable"], True, id="partial"),
+        pytest.param(["results truncated due to limit"], False, id="own-limit"),
+        pytest.param(['PromQL warning: bucket label "le" is missing'], False, id="remark"),
+        pytest.param([], False, id="none"),
+        pytest.param("?", False, id="no-list"),
+    ],
+)
+async def test_an_answer_that_says_it_is_not_whole_is_none(warnings: Any, lacking: bool) -> None:
+    series = {"metric": {"a": '"warnings"'}, "value": [0, "1"], "values": [[0, "1"]]}
+
+    def answer(path: str, query: dict[str, str]) -> tuple[int, Any]:
+        return 200, {"status": "success", "data": {"result": [series]}, "warnings": warnings}
+
+    async with prometheus(answer) as adapter:
+        for call in (adapter.instant("up"), adapter.range("up", NOW, NOW + timedelta(hours=1), 60)):
+            if lacking:
+                with pytest.raises(UnansweredError, match="only in part, partial response: store"):
+                    await call
+            else:
+                assert len(await call) == 1
+
+
 async def test_prometheus_answers_become_samples_series_and_rules() -> None:
     asked: list[dict[str, str]] = []
 
