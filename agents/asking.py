@@ -5,7 +5,7 @@ answer that is too wide to be used is narrowed, and what is left out is said.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -127,7 +127,7 @@ class Asking:
             raise UnansweredError(f"not asked: more than {MAX_QUERIES} queries")
 
     @contextmanager
-    def _noting(self, words: str) -> Iterator[None]:
+    def _noting(self, words: str) -> Generator[None]:
         """Remember what is waited for and what is not answered."""
         self._waiting[words] = None
         try:

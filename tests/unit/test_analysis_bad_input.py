@@ -16,7 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shop_metrics import END, NOW, SERVICES, Shop, deployment, released, shop, stepped
 
-from tiphys.agents.asking import MAX_QUERIES
+from tiphys.agents.asking import MAX_QUERIES, Asking
+from tiphys.agents.neighbourhood import window_around
+from tiphys.agents.notebook import Notebook
 from tiphys.agents.ports import Series
 
 
@@ -78,17 +80,22 @@ async def test_no_metrics_of_the_affected_service_are_not_its_health() -> None:
 
 
 async def test_an_answer_that_is_too_late_is_missing_and_the_others_count() -> None:
-    world = shop(slow={"front": 12})
-    world.seconds = 8.0
-    world.slow = lambda query: (
-        60.0 if "container_memory" in query and "by (namespace" in query else 0
-    )
-    started = time.perf_counter()
-    facts, _ = await world.analysed()
-    assert time.perf_counter() - started < 40
-    found = analysis_of(facts)
-    assert any("memory of its limit: no answer in 8 s" in u for u in found["unseen"])
-    assert found["causes"][0]["component"] == "front"
+    world = Shop()
+    world.slow = lambda query: 60.0 if query == "late" else 0.0
+    book = Notebook(lambda: NOW)
+    ask = Asking(world, world, book, window_around(NOW, NOW), 1.0)
+    answered: list[object] = []
+
+    async def read() -> None:
+        async def one(query: str) -> None:
+            answered.append(await ask.range(query, query))
+
+        await asyncio.gather(one("up"), one("late"))
+
+    async with asyncio.timeout(45):
+        await ask.in_time(read())
+    assert answered == [[]]
+    assert ask.missing == {"late": "no answer in 1 s"}
 
 
 @pytest.mark.parametrize(
