@@ -17,6 +17,9 @@ OWN_LABEL = "tiphys_incident"
 RUN, UNDO = "run ", "undo "
 """What the subject of a person's wish begins with, and of no alert: none can join its incident."""
 
+ALWAYS_FIRING = frozenset({"DeadMansSwitch", "InfoInhibitor", "Watchdog"})
+"""Alerts that prove by firing that alerting works, or that only keep others quiet."""
+
 Labels = Mapping[str, str]
 
 # What Kubernetes generates: suffixes from this alphabet (apimachinery util/rand), and a pod
@@ -50,6 +53,8 @@ def subject(labels: Labels) -> str:
 
 def _about(labels: Labels) -> str:
     namespace, pod = labels.get("namespace", ""), labels.get("pod", "")
+    if labels.get("alertname") in ALWAYS_FIRING:  # or they would keep other incidents open
+        return " ".join(filter(None, (labels["alertname"], namespace)))
     exporter = _exporter(labels)
     node = _node(labels, exporter)
     named = _workload(labels, namespace)
