@@ -31,6 +31,7 @@ from tiphys.policies.parts import (
     Target,
     Undoing,
     Wish,
+    is_empty,
     is_nothing,
 )
 
@@ -74,6 +75,8 @@ class Alert(Noun):
     group_key: str = ""
     source: str = ""
     """The Alertmanager's external URL."""
+    teller: str = Field(default="", exclude_if=is_empty)
+    """Which of several equal Prometheus told it, where its labels say so."""
     received_at: Instant
 
     @property

@@ -126,6 +126,11 @@ class Risk(StrEnum):
     HIGH = "high"
 
 
+def is_empty(value: object) -> bool:
+    """Tell that a text is empty, so that a record keeps the bytes it always had."""
+    return value == ""
+
+
 class Outcome(StrEnum):
     """How a run ended."""
 
