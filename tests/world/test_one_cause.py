@@ -385,3 +385,18 @@ async def test_a_follower_is_looked_at_again_less_and_less_often(storm: Storm) -
         await storm.run()
     minutes = [round(wait.total_seconds() / 60) for wait in waits]
     assert minutes == [5, 10, 20, 40, 60, 60]
+
+
+async def test_one_alert_that_flaps_does_not_make_the_others_flap(storm: Storm) -> None:
+    steady = storm.raised("KubeDeploymentReplicasMismatch", namespace="shop", deployment="it")
+    swings = storm.raised("KubeDeploymentRolloutStuck", namespace="shop", deployment="it")
+    await storm.arrive([swings])
+    for _ in range(3):
+        await storm.end([swings])
+        await storm.arrive([swings])
+    [incident] = await storm.incidents()
+    alone = await storm.bench.cases.case(incident, storm.bench.clock())
+    assert alone.episodes_last_hour == 4
+    await storm.arrive([steady])
+    both = await storm.bench.cases.case(incident, storm.bench.clock())
+    assert both.episodes_last_hour == 1
