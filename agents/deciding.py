@@ -8,7 +8,6 @@ tried on a target is not proposed for it again.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from tiphys.agents.findings import listing
 from tiphys.agents.fitting import UnfitError, fitting
@@ -29,10 +28,10 @@ from tiphys.agents.ports import (
 from tiphys.agents.resolver import Resolver, names_a_pod
 from tiphys.agents.state import State, case_from_json, evidence_of, sentences, written
 from tiphys.agents.target_facts import Sight, TargetGoneError, Use, see, target_facts
+from tiphys.agents.verdict import BY_ON_CALL, decision_of, silence_of
 from tiphys.policies.model import (
     Change,
     Check,
-    DecidedBy,
     Decision,
     Escalate,
     Json,
@@ -43,8 +42,6 @@ from tiphys.policies.model import (
     TargetFacts,
 )
 from tiphys.workflow_templates.action import Action, NotApplicableError, Parameters
-
-BY_ON_CALL: Final = DecidedBy(reasoner="playbooks", playbook="on-call", playbook_version="1")
 
 
 class ChoiceRefusedError(Exception):
@@ -112,14 +109,12 @@ class Decider:
         evidence = tuple(e.id for e in evidence_of(state))
         verdict = state.get("verdict")
         if verdict:
-            reason = str(verdict["reason"])
-            if verdict["answer"] == "no_action":
-                return NoAction(reason=reason, evidence=evidence, decided_by=BY_ON_CALL)
-            return Escalate(reason=reason, evidence=evidence, decided_by=BY_ON_CALL)
+            return decision_of(verdict, evidence)
         unseen = sentences(state.get("unseen", {}))
         if unseen:
             reason = f"not everything could be seen, so nothing is proposed: {'; '.join(unseen)}"
-            return Escalate(reason=short(reason, 1_500), evidence=evidence, decided_by=BY_ON_CALL)
+            reason, cause = short(reason, 1_500), silence_of(evidence_of(state))
+            return Escalate(reason=reason, evidence=evidence, decided_by=BY_ON_CALL, cause=cause)
         return None
 
     async def _ask(self, state: State, book: Notebook) -> tuple[Decision, TargetFacts | None]:

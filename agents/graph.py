@@ -1,8 +1,8 @@
 """The agents as one LangGraph graph per incident and attempt.
 
-    on_call ─┬─▶ analysis ─┬─▶ gather ─▶ decide
-             └─▶ kubectl ──┘               ▲
-             └─────── (a verdict) ─────────┘
+    on_call ─┬─▶ analysis ─┬─▶ second_look ─┬─▶ gather ─▶ decide
+             ├─▶ kubectl ──┘                └── (a verdict) ──▲
+             └──────────────── (a verdict) ───────────────────┘
 
 Invariants: nodes have no side effects, so that one may run again after a crash; the state is plain
 JSON, checkpointed before the next node runs; nothing but a `Decision` leaves.
@@ -36,6 +36,7 @@ from tiphys.agents.ports import (
     UnansweredError,
 )
 from tiphys.agents.repair import read_damage
+from tiphys.agents.second_look import SecondLook
 from tiphys.agents.state import (
     State,
     case_from_json,
@@ -106,6 +107,7 @@ class Agents:
         self._on_call = OnCall(self.metrics, self.alerts, self.clock)
         self._analysis = Analysis(self.metrics, self.cluster, self.clock)
         self._kubectl = Kubectl(self.cluster, self.metrics, self.clock)
+        self._second_look = SecondLook(self.cluster, self.metrics, self.clock)
         self._gatherer = Gatherer(self.metrics, self.playbooks, self.clock)
         self._decider = Decider(self.cluster, self.reasoner, self.clock, self.hold_seconds)
         self._graph = self._compile()
@@ -179,11 +181,13 @@ class Agents:
         graph.add_node("on_call", _guarded("on_call", self._look_on_call))
         graph.add_node("analysis", _guarded("analysis", self._look_back))
         graph.add_node("kubectl", _guarded("kubectl", self._look_around))
+        graph.add_node("second_look", _guarded("second_look", self._look_once_more))
         graph.add_node("gather", _guarded("gather", self._look_closer))
         graph.add_node("decide", self._decider.look)
         graph.add_edge(START, "on_call")
         graph.add_conditional_edges("on_call", _next, ["decide", "analysis", "kubectl"])
-        graph.add_edge(["analysis", "kubectl"], "gather")
+        graph.add_edge(["analysis", "kubectl"], "second_look")
+        graph.add_conditional_edges("second_look", _after_kubectl, ["decide", "gather"])
         graph.add_edge("gather", "decide")
         graph.add_edge("decide", END)
         return graph.compile(checkpointer=self.checkpointer)
@@ -196,6 +200,9 @@ class Agents:
 
     async def _look_around(self, state: State) -> State:
         return await self._kubectl.look(_case(state))
+
+    async def _look_once_more(self, state: State) -> State:
+        return await self._second_look.look(_case(state), state)
 
     async def _look_closer(self, state: State) -> State:
         return await self._gatherer.look(_case(state), state.get("facts", {}))
@@ -239,6 +246,10 @@ def _thread(incident: str, attempt: int) -> Any:
 
 def _next(state: State) -> list[str]:
     return ["decide"] if state.get("verdict") else ["analysis", "kubectl"]
+
+
+def _after_kubectl(state: State) -> str:
+    return "decide" if state.get("verdict") else "gather"
 
 
 def _guarded(name: str, look: Look) -> Look:

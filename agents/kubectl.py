@@ -42,6 +42,7 @@ from tiphys.agents.resolver import Link, Resolver, Subjects, targets
 from tiphys.agents.state import State, written
 from tiphys.agents.target_facts import autoscaler_of, pods_of
 from tiphys.agents.volume_facts import volume_facts
+from tiphys.agents.whereabouts import whereabouts
 from tiphys.agents.workload_facts import (
     revision_of,
     revisions,
@@ -109,6 +110,7 @@ class Kubectl:
             )
         state["targets"] = {role: t.model_dump(mode="json") for role, t in found.items()}
         state["facts"] = facts
+        state["whereabouts"] = whereabouts(subjects, node, self._clock())
         for sentence in findings(facts):
             book.note(sentence)
 
@@ -127,6 +129,7 @@ class Kubectl:
             self._list(book, f"disruption budgets in {namespace}",
                        self._cluster.list("policy/v1", "PodDisruptionBudget", namespace)),
         )  # fmt: skip
+        subjects.pods = pods
         history = revisions(link.thing, replicasets) if link.kind == "Deployment" else []
         newest = uid_of(history[0]) if history else ""
         if link.kind in ROLLED_OUT:

@@ -11,6 +11,16 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tiphys.agents.known_issue import known_issue
+from tiphys.agents.monitoring import (
+    BLINDING_QUERY,
+    always_fires,
+    blinded,
+    down_targets,
+    is_about_monitoring,
+    tellers,
+    untold,
+)
 from tiphys.agents.notebook import Notebook
 from tiphys.agents.ports import (
     AlertRule,
@@ -29,7 +39,16 @@ from tiphys.agents.promql import (
 )
 from tiphys.agents.resolver import names_a_pod
 from tiphys.agents.state import State, written
-from tiphys.policies.model import Alert, AlertFacts, AlertStatus, Check, Json, Severity, Source
+from tiphys.agents.verdict import Verdict, ask_a_human, nothing, silence_of
+from tiphys.policies.model import (
+    Alert,
+    AlertFacts,
+    AlertStatus,
+    Check,
+    Json,
+    Severity,
+    Source,
+)
 from tiphys.workflow_templates.verification import LONGEST_WATCH
 
 FLAPPING_EPISODES = 3
@@ -37,6 +56,8 @@ FLAPPING_EPISODES = 3
 LONGEST_SETTLE = LONGEST_WATCH - 600
 """Seconds; a longer wait, with the hold time, would not fit into a step's deadline. What looks back
 further is believed once it is false for the hold time after that."""
+A_DAY = 86_400.0
+"""Seconds."""
 MAX_ALERTS = 10
 """Alerts of one incident whose expressions are evaluated."""
 _GRADE = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}
@@ -134,31 +155,34 @@ class OnCall:
             try:
                 verdict = await self._ask(case, book, state)
             except UnansweredError as error:
-                verdict = ("escalate", f"cannot tell whether the alert is real: {error}")
+                why = f"cannot tell whether the alert is real: {error}"
+                verdict = ask_a_human(why, silence_of(book.evidence))
                 book.unseen.append(str(error))
         if verdict is not None:
-            state["verdict"] = {"answer": verdict[0], "reason": verdict[1]}
-            book.note(verdict[1])
+            state["verdict"] = verdict.to_json()
+            book.note(verdict.reason)
         state.update(written("on-call", book))
         return state
 
-    async def _ask(self, case: Case, book: Notebook, state: State) -> tuple[str, str] | None:
+    async def _ask(self, case: Case, book: Notebook, state: State) -> Verdict | None:
         known, truths = await self._both(case, book)
         state["alert"] = known.model_dump(mode="json") if known else None
         if known and known.silenced:
-            return "no_action", "the alert is silenced in Alertmanager: left alone"
+            return nothing("the alert is silenced in Alertmanager: left alone")
         if known and known.inhibited:
-            return "no_action", "the alert is inhibited by another one: left alone"
+            return nothing("the alert is inhibited by another one: left alone")
+        if issue := known_issue(firing(case), book.now(), book):
+            return nothing(issue[0], again=issue[1])
         if case.episodes_last_hour >= FLAPPING_EPISODES:
-            return "no_action", (
+            return nothing(
                 f"the alert is flapping: it began {case.episodes_last_hour} times within the last "
                 "hour, so any action would be judged by the next swing, not by its effect"
             )
         if truths is None:
             book.note("Prometheus is not configured: only Alertmanager says that the alert is real")
             if known is None:
-                return "escalate", "neither Prometheus nor Alertmanager is configured to ask"
-            return None if known.firing else ("no_action", "Alertmanager no longer has the alert")
+                return ask_a_human("neither Prometheus nor Alertmanager is configured to ask")
+            return None if known.firing else nothing("Alertmanager no longer has the alert")
         return await self._weigh(known, truths, book, state)
 
     async def _both(
@@ -242,7 +266,9 @@ class OnCall:
 
     async def _weigh(
         self, known: AlertFacts | None, truths: list[Truth], book: Notebook, state: State
-    ) -> tuple[str, str] | None:
+    ) -> Verdict | None:
+        if blind := await self._blinded(truths, book):
+            return blind
         true = [t for t in truths if t.samples]
         if true:
             first = true[0]
@@ -261,14 +287,28 @@ class OnCall:
         if unnamed:
             book.note(f"no rule of Prometheus is named {unnamed[0].alert.name}")
             if known is not None and not known.firing:
-                return "no_action", "Alertmanager no longer has the alert: it is over"
+                return nothing("Alertmanager no longer has the alert: it is over")
             return None
         if (known is None or known.firing) and not await self._has_data(truths, book):
-            return "escalate", (
+            return ask_a_human(
                 "Prometheus has no data at all behind the alert's expression, so nobody can say "
                 "whether it is over"
             )
-        return "no_action", "the alert's expression is no longer true: it is over"
+        return await self._not_told(truths, book) or nothing(
+            "the alert's expression is no longer true: it is over"
+        )
+
+    async def _blinded(self, truths: Sequence[Truth], book: Notebook) -> Verdict | None:
+        said = await self._evaluate(BLINDING_QUERY, book)
+        return blinded(said, {t.expression for t in truths if t.expression})
+
+    async def _not_told(self, truths: Sequence[Truth], book: Notebook) -> Verdict | None:
+        """Say so where who tells of the alert is itself down: missing is not healthy."""
+        alerts = [t.alert for t in truths]
+        jobs = tellers(alerts, {t.expression for t in truths if t.expression})
+        if not jobs:
+            return None
+        return untold(alerts, await self._evaluate(down_targets(jobs), book))
 
     async def _has_data(self, truths: Sequence[Truth], book: Notebook) -> bool:
         names: set[str] = set()
@@ -285,18 +325,28 @@ class OnCall:
         return bool(await self._evaluate(query, book))
 
 
-def _without_asking(case: Case) -> tuple[str, str] | None:
+def _without_asking(case: Case) -> Verdict | None:
     if not case.managed:
-        return "escalate", (
+        return ask_a_human(
             f"cluster {case.cluster} is not managed by this installation: nothing was asked of it"
         )
     own = next((a for a in case.alerts if _is_about_us(a)), None)
     if own is not None:
-        return "escalate", f"{own.name} is about Tiphys itself, which never acts on itself"
+        return ask_a_human(f"{own.name} is about Tiphys itself, which never acts on itself")
     if case.handled_by:
-        return "no_action", f"incident {case.handled_by} already handles the same target"
-    if not firing(case):
-        return "no_action", "all its alerts are resolved"
+        return nothing(f"incident {case.handled_by} already handles the same target")
+    now = firing(case)
+    if not now:
+        return nothing("all its alerts are resolved")
+    if all(map(always_fires, now)):
+        why = f"{now[0].name} is meant to fire always: it proves that alerting works"
+        return nothing(why, again=A_DAY)
+    ill = next((a for a in now if is_about_monitoring(a)), None)
+    if ill is not None:
+        return ask_a_human(
+            f"{ill.name} is about the monitoring itself, which would have to prove that an action "
+            "helped: nothing is done about it but by a human"
+        )
     return None
 
 

@@ -143,10 +143,12 @@ class Case:
     alerts: Sequence[Alert]
     attempts: Sequence[Attempt] = ()
     episodes_last_hour: int = 1
-    """How often this incident's alerts began to fire in the last hour: many means flapping."""
+    """How often its steadiest firing alert began to fire in the last hour: many means flapping."""
     handled_by: str | None = None
     """Another open incident with the same target, or None."""
     now: datetime | None = None
+    waited: float = 0.0
+    """Seconds for which it has waited already for something else to happen first."""
     undone: Undone | None = None
     wanted: Wish | None = None
     """What a person wants, where that is what the incident is about, and no alert."""

@@ -61,6 +61,8 @@ class Subjects:
     pod: Object | None = None
     """The pod that the gravest alert names, if it still exists."""
     workload: Link | None = None
+    pods: Sequence[Object] = ()
+    """The workload's pods, once they have been read."""
     owners: list[Owner] = field(default_factory=list[Owner])
     """The workload's owners, nearest first; the last may be a custom resource."""
     nodes: set[str] = field(default_factory=set[str])

@@ -44,6 +44,8 @@ class State(TypedDict, total=False):
     """What each agent could not see and the decision must not do without, by its name."""
     targets: Part
     """Resolved targets by role."""
+    whereabouts: Part
+    """Where the kubectl agent saw it hurt, for on-call's second look."""
     alert: dict[str, Json] | None
     """AlertFacts."""
     check: dict[str, Json] | None

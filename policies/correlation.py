@@ -17,6 +17,12 @@ OWN_LABEL = "tiphys_incident"
 RUN, UNDO = "run ", "undo "
 """What the subject of a person's wish begins with, and of no alert: none can join its incident."""
 
+TELLERS = frozenset({"__replica__", "prometheus", "prometheus_replica", "replica"})
+"""Labels that say which of several equal Prometheus told an alert: the names that the Prometheus
+operator, Thanos and Mimir give them by default."""
+ALWAYS_FIRING = frozenset({"DeadMansSwitch", "InfoInhibitor", "Watchdog"})
+"""Alerts that prove by firing that alerting works, or that only keep others quiet."""
+
 Labels = Mapping[str, str]
 
 # What Kubernetes generates: suffixes from this alphabet (apimachinery util/rand), and a pod
@@ -50,6 +56,8 @@ def subject(labels: Labels) -> str:
 
 def _about(labels: Labels) -> str:
     namespace, pod = labels.get("namespace", ""), labels.get("pod", "")
+    if labels.get("alertname") in ALWAYS_FIRING:  # or they would keep other incidents open
+        return " ".join(filter(None, (labels["alertname"], namespace)))
     exporter = _exporter(labels)
     node = _node(labels, exporter)
     named = _workload(labels, namespace)
@@ -100,6 +108,23 @@ def fingerprint(labels: Labels) -> str:
         for byte in name.encode() + b"\xff" + labels[name].encode() + b"\xff":
             value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
     return f"{value:016x}"
+
+
+def identity(labels: Labels, mark: str, ignored: frozenset[str]) -> tuple[str, str]:
+    """Give what an alert is known by, and which of its tellers says it; `mark`: its fingerprint.
+
+    Two Prometheus that watch the same tell the same alert, with labels that say only who told it.
+    Those are `ignored`; without any of them the mark stays as it is, and the teller is empty.
+    """
+    if ignored.isdisjoint(labels):
+        return mark, ""
+    about = sorted((k, v) for k, v in labels.items() if k not in ignored)
+    teller = sorted((k, v) for k, v in labels.items() if k in ignored)
+    return _digest(about, 8), _digest(teller, 4)
+
+
+def _digest(pairs: list[tuple[str, str]], size: int) -> str:
+    return hashlib.blake2b(json.dumps(pairs).encode(), digest_size=size).hexdigest()
 
 
 def alert_id(cluster: str, mark: str, starts_at: datetime, status: AlertStatus) -> str:

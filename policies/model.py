@@ -12,6 +12,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from tiphys.policies.parts import (
     ActionName,
+    Cause,
     Check,
     DecidedBy,
     Impact,
@@ -23,10 +24,14 @@ from tiphys.policies.parts import (
     Owner,
     PastRun,
     PauseFact,
+    Risk,
     RunName,
+    Standby,
+    StopFacts,
     Target,
     Undoing,
     Wish,
+    is_empty,
     is_nothing,
 )
 
@@ -70,6 +75,8 @@ class Alert(Noun):
     group_key: str = ""
     source: str = ""
     """The Alertmanager's external URL."""
+    teller: str = Field(default="", exclude_if=is_empty)
+    """Which of several equal Prometheus told it, where its labels say so."""
     received_at: Instant
 
     @property
@@ -117,14 +124,6 @@ class Evidence(Noun):
 
 
 # --- what is proposed ---------------------------------------------------------------------------
-
-
-class Risk(StrEnum):
-    """How much an action can hurt when it is wrong."""
-
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
 
 
 class Change(Noun):
@@ -180,6 +179,9 @@ class NoAction(Noun):
     reason: str
     evidence: tuple[str, ...] = ()
     decided_by: DecidedBy
+    cause: Cause | None = Field(default=None, exclude_if=is_nothing)
+    again: float | None = Field(default=None, exclude_if=is_nothing)
+    """Seconds after which it must be looked at again; None: it is watched until it ends."""
 
 
 class Escalate(Noun):
@@ -189,6 +191,7 @@ class Escalate(Noun):
     reason: str
     evidence: tuple[str, ...] = ()
     decided_by: DecidedBy
+    cause: Cause | None = Field(default=None, exclude_if=is_nothing)
 
 
 Decision = Annotated[Proposal | NoAction | Escalate, Field(discriminator="answer")]
@@ -281,13 +284,6 @@ class HistoryFacts(Noun):
     """Why the target is frozen, or None."""
     pauses: tuple[PauseFact, ...] = ()
     """Those that last and cover this target."""
-
-
-class StopFacts(Noun):
-    """The stop switch as read just now."""
-
-    engaged: bool
-    reason: str = ""
 
 
 class EvidenceFact(Noun):
@@ -383,6 +379,9 @@ class Incident(Noun):
     """When a human was last told."""
     undoes: Undoing | None = None
     wants: Wish | None = Field(default=None, exclude_if=is_nothing)
+    cause: str | None = Field(default=None, exclude_if=is_nothing)
+    """The subject of what it follows from, or tells of where no incident is about that itself."""
+    standby: Standby | None = Field(default=None, exclude_if=is_nothing)
 
     @property
     def wish(self) -> Undoing | Wish | None:

@@ -118,6 +118,19 @@ def is_nothing(value: object) -> bool:
     return value is None
 
 
+class Risk(StrEnum):
+    """How much an action can hurt when it is wrong."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+def is_empty(value: object) -> bool:
+    """Tell that a text is empty, so that a record keeps the bytes it always had."""
+    return value == ""
+
+
 class Outcome(StrEnum):
     """How a run ended."""
 
@@ -173,6 +186,35 @@ class Impact(Noun):
     """Nodes with GPUs of the target's kind, the target among them; 0 where it has none."""
     pool_away: int | None = None
     """Others of them that are away."""
+
+
+class StopFacts(Noun):
+    """The stop switch as read just now."""
+
+    engaged: bool
+    reason: str = ""
+
+
+class Cause(Noun):
+    """What alerts follow from that are not about it: a node that is gone, a source that is away."""
+
+    subjects: tuple[str, ...] = Field(min_length=1)
+    """Of incidents that would be about it, such as `node worker-3`."""
+    words: str
+    """Such as `node worker-3 is not ready`."""
+
+
+class Standby(Noun):
+    """How an incident stands by about which something else must happen first."""
+
+    since: Instant
+    """When it began to."""
+    looks: int = 0
+    """How often it has been looked at again."""
+    again_at: Instant
+    """When it is looked at again, at the latest."""
+    follows: str | None = None
+    """The incident that handles its cause; None: there is none, or it waits for something else."""
 
 
 class PauseFact(Noun):

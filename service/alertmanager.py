@@ -15,7 +15,7 @@ import httpx2
 import msgspec
 
 from tiphys.agents.ports import UnansweredError
-from tiphys.policies.correlation import alert_id, fingerprint
+from tiphys.policies.correlation import TELLERS, alert_id, fingerprint, identity
 from tiphys.policies.model import Alert, AlertFacts, AlertSeen, AlertStatus
 
 TIMEOUT_SECONDS = 5.0
@@ -96,10 +96,15 @@ class Alertmanagers:
         urls: Iterable[str],
         *,
         cluster: str,
+        tellers: frozenset[str] = TELLERS,
         timeout: float = TIMEOUT_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`cluster` is the name for alerts that bring none; `timeout` is for one request."""
+        """`cluster` is the name for alerts that bring none; `timeout` is for one request.
+
+        `tellers` are the labels that say only who told an alert.
+        """
+        self._tellers = tellers
         self._urls = tuple(url.rstrip("/") for url in urls)
         self._cluster = cluster
         self._clock = clock
@@ -179,10 +184,12 @@ class Alertmanagers:
     def _listed(self, item: _Gettable, url: str, now: datetime) -> Listed:
         cluster = item.labels.get("cluster") or self._cluster
         mark = item.fingerprint or fingerprint(item.labels)
+        known_by, teller = identity(item.labels, mark, self._tellers)
         alert = Alert(
             id=alert_id(cluster, mark, item.starts_at, AlertStatus.FIRING),
             cluster=cluster,
-            fingerprint=mark,
+            fingerprint=known_by,
+            teller=teller,
             status=AlertStatus.FIRING,
             starts_at=item.starts_at,
             labels=item.labels,

@@ -46,6 +46,7 @@ class Cases:
                 episodes_last_hour=await self._episodes(tx, incident, now),
                 handled_by=await self._handled_by(tx, incident),
                 now=now,
+                waited=_waited(incident, now),
                 undone=undone,
                 wanted=incident.wants,
             )
@@ -65,20 +66,23 @@ class Cases:
         ]
 
     async def _episodes(self, tx: Transaction, incident: Incident, now: datetime) -> int:
-        """Count the most frequent alert's beginnings in the last hour."""
-        fingerprints = select(inbox.c.fingerprint).where(inbox.c.incident_id == incident.id)
+        """Count the steadiest firing alert's beginnings in the last hour.
+
+        One alert that flaps does not make others flap which have fired all along.
+        """
+        mine = select(inbox.c.fingerprint).where(inbox.c.incident_id == incident.id, inbox.c.open)
         query = (
             select(func.count())
             .where(
                 inbox.c.cluster == incident.cluster,
-                inbox.c.fingerprint.in_(fingerprints),
+                inbox.c.fingerprint.in_(mine),
                 inbox.c.began_at >= stamp(now - FLAPPING_WINDOW),
             )
             .group_by(inbox.c.fingerprint)
-            .order_by(func.count().desc())
-            .limit(1)
         )
-        return int((await tx.execute(query)).scalar() or 1)
+        begun = list((await tx.execute(query)).scalars())
+        firing = len(set((await tx.execute(mine)).scalars()))
+        return min(begun, default=1) if len(begun) == firing else 1
 
     async def _handled_by(self, tx: Transaction, incident: Incident) -> str | None:
         if incident.target is None:
@@ -142,6 +146,14 @@ class Cases:
         query = select(evidence.c.body).where(evidence.c.incident_id == incident_id)
         rows = await tx.execute(query.order_by(evidence.c.asked_at))
         return [Evidence.model_validate_json(row.body) for row in rows]
+
+
+def _waited(incident: Incident, now: Instant) -> float:
+    """Give the seconds for which it has stood by without an incident to follow."""
+    standby = incident.standby
+    if standby is None or standby.follows is not None:
+        return 0.0
+    return (now - standby.since).total_seconds()
 
 
 def _last_words(run: StoredRun) -> str:

@@ -109,7 +109,7 @@ class Database:
             yield await connection.execution_options(**self._reading_options)
 
     async def lock(self, tx: Transaction, name: str) -> None:
-        """Serialise transactions that count: `audit`, `budget` or `incidents`."""
+        """Serialise transactions that count: `audit`, `budget`, `causes` or `incidents`."""
         if not self.sqlite:
             await tx.execute(
                 update(locks).where(locks.c.name == name).values(counter=locks.c.counter + 1)

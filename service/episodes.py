@@ -5,6 +5,7 @@ again, late or out of order changes nothing (`position`); a firing after the end
 whatever its startsAt, because a real Alertmanager repeats the old one.
 """
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -33,6 +34,8 @@ class Course(StrEnum):
     BEGIN = "begin"
     END = "end"
     REPEAT = "repeat"
+    OTHER_END = "other_end"
+    """One of several Prometheus says that it is over; another one has told last that it fires."""
     STALE = "stale"
     """Something newer about it has been read from the stream before."""
     UNKNOWN_END = "unknown_end"
@@ -62,6 +65,8 @@ class Episode:
     starts_at: str
     seen_at: str
     position: str
+    teller: str = ""
+    """Who told last that it fires."""
 
 
 def judge(last: Episode | None, arrival: Arrival) -> Course:
@@ -69,11 +74,16 @@ def judge(last: Episode | None, arrival: Arrival) -> Course:
     if last and _is_stale(last.position, arrival.position):
         return Course.STALE
     is_open = last is not None and last.open
+    other = last is not None and last.teller not in {"", arrival.alert.teller}
     if arrival.alert.status is AlertStatus.RESOLVED:
+        if is_open and other:
+            return Course.OTHER_END
         return Course.END if is_open else Course.UNKNOWN_END
     if last is None or not is_open:
         return Course.BEGIN
-    return Course.ANEW if stamp(arrival.alert.starts_at) > last.starts_at else Course.REPEAT
+    # Two that watch the same see it begin some seconds apart.
+    later = not other and stamp(arrival.alert.starts_at) > last.starts_at
+    return Course.ANEW if later else Course.REPEAT
 
 
 def _is_stale(known: str, arriving: str) -> bool:
@@ -99,8 +109,13 @@ async def latest(tx: Transaction, keys: Collection[Key]) -> dict[Key, Episode]:
                 starts_at=row.starts_at,
                 seen_at=row.seen_at,
                 position=row.position,
+                teller=_teller(row.alert),
             )
     return found
+
+
+def _teller(alert: str) -> str:
+    return str(json.loads(alert).get("teller", "")) if '"teller":' in alert else ""
 
 
 async def begin(
@@ -127,7 +142,8 @@ async def begin(
     key = written.inserted_primary_key
     if key is None:
         raise RuntimeError("the database gave no id for an episode")
-    return Episode(key[0], incident_id, is_open, stamp(alert.starts_at), at, arrival.position)
+    start = stamp(alert.starts_at)
+    return Episode(key[0], incident_id, is_open, start, at, arrival.position, alert.teller)
 
 
 async def repeat(tx: Transaction, episode: Episode, arrival: Arrival, now: datetime) -> Episode:
@@ -144,7 +160,8 @@ async def repeat(tx: Transaction, episode: Episode, arrival: Arrival, now: datet
             alert=dump(arrival.alert),
         )
     )
-    return replace(episode, seen_at=stamp(now), position=position)
+    teller = arrival.alert.teller
+    return replace(episode, seen_at=stamp(now), position=position, teller=teller)
 
 
 async def end(

@@ -16,7 +16,7 @@ from tiphys.service.tables import metadata
 Rights = Mapping[str, tuple[str, ...]]
 """Table to rights, such as `SELECT` or `UPDATE (state, body)`."""
 
-_MOVES = "UPDATE (state, attempt, changed_at, deadline_at, due_at, target_uid, body)"
+_MOVES = "UPDATE (state, attempt, changed_at, deadline_at, due_at, target_uid, cause, body)"
 """What a move changes; an incident's identity never changes."""
 _EVERYWHERE: Rights = {
     "alembic_version": ("SELECT",),

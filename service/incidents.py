@@ -16,7 +16,7 @@ from sqlalchemy import insert, select, update
 
 from tiphys.policies.correlation import shown
 from tiphys.policies.lifecycle import TURNS, Move, State, next_state
-from tiphys.policies.model import Alert, Incident, Noun, Outcome, Severity, Target
+from tiphys.policies.model import Alert, Incident, Noun, Outcome, Severity, Standby, Target
 from tiphys.service.audit import Audit
 from tiphys.service.database import Database, Transaction, moment, stamp
 from tiphys.service.errors import AskedAlreadyError, NoSuchIncidentError, UsageError
@@ -48,6 +48,9 @@ class Step:
     decision: str | None = None
     next_attempt: bool = False
     acknowledged_by: str | None = None
+    cause: str | None = None
+    """What the agents say that it follows from; theirs alone to say, as is `standby`."""
+    standby: Standby | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ class Incidents:
                 "paged_at": None,
                 "attempt": incident.attempt + (1 if step.next_attempt else 0),
                 **_given(step),
+                **_said(incident, step),
             }
         )
         if step.move not in TURNS:
@@ -274,6 +278,13 @@ def _given(step: Step) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _said(incident: Incident, step: Step) -> dict[str, object]:
+    """Give what the end of an investigation says of the cause; it holds until the next one's."""
+    if incident.state != State.INVESTIGATING or step.move in {Move.SUSPEND, Move.RESOLVE}:
+        return {}
+    return {"cause": step.cause, "standby": step.standby}
+
+
 def _whole(incident: Incident) -> dict[str, object]:
     return {
         **_changes(incident),
@@ -292,6 +303,7 @@ def _changes(incident: Incident) -> dict[str, object]:
         "changed_at": stamp(incident.changed_at),
         "deadline_at": stamp(incident.deadline_at) if incident.deadline_at else None,
         "target_uid": incident.target.uid if incident.target else None,
+        "cause": incident.cause,
         "body": dump(incident),
     }
 

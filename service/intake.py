@@ -137,7 +137,7 @@ class Intake:
             before = known.get(arrival.key)
             course = episodes.judge(before, arrival)
             self._metrics.alerts.labels(course.value).inc()
-            if course is Course.STALE:
+            if course in {Course.STALE, Course.OTHER_END}:
                 continue
             after = await self._follow(tx, course, arrival, before, now)
             known[arrival.key] = after

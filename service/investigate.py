@@ -11,6 +11,7 @@ from tiphys.agents.graph import Investigation
 from tiphys.agents.ports import Case
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Decision, Escalate, NoAction, Proposal
+from tiphys.service import following
 from tiphys.service.cases import Cases
 from tiphys.service.database import stamp
 from tiphys.service.incidents import Step, dump
@@ -68,7 +69,9 @@ class Investigate:
             return
         async with self._ledger.entry(job) as entry:
             await self._keep(entry, found)
-            await entry.move(self._step(entry, found.decision))
+            step = await self._standing_by(entry, found.decision)
+            await entry.move(step or self._step(entry, found.decision))
+            await following.wake_followers(entry.tx, entry.incident, entry.now)
         await self._agents.forget(job.incident.id)
 
     async def _keep(self, entry: Entry, found: Investigation) -> None:
@@ -91,6 +94,11 @@ class Investigate:
         if again.rowcount == 0:
             key = {"incident_id": incident.id, "attempt": incident.attempt}
             await entry.tx.execute(insert(proposals).values(**key, **values))
+
+    async def _standing_by(self, entry: Entry, decision: Decision) -> Step | None:
+        if isinstance(decision, Proposal):
+            return None
+        return await following.step_for(entry, self._ledger.database, decision, self._watch)
 
     def _step(self, entry: Entry, decision: Decision) -> Step:
         match decision:

@@ -68,7 +68,9 @@ def _open_alertmanagers(process: Process) -> Alertmanagers | None:
     settings = process.settings
     if not settings.alertmanager_urls:
         return None
-    alertmanagers = Alertmanagers(settings.alertmanager_urls, cluster=settings.cluster)
+    alertmanagers = Alertmanagers(
+        settings.alertmanager_urls, cluster=settings.cluster, tellers=settings.tellers
+    )
     process.on_close(alertmanagers.close)
     return alertmanagers
 

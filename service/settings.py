@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tiphys.policies.correlation import TELLERS
 from tiphys.service.roles import ALL, Role, parse_roles
 
 
@@ -74,6 +75,10 @@ class Settings(BaseSettings):
     reconcile_interval: float = Field(default=60.0, gt=0)
     """Seconds between two listings of each Alertmanager."""
 
+    teller_labels: Annotated[tuple[str, ...], NoDecode] = tuple(sorted(TELLERS))
+    """Labels, separated by commas, that say only which of several equal Prometheus told an alert:
+    alerts that differ in them alone are one; `none`: every label counts."""
+
     nats_url: str | None = None
     """An external JetStream; default: a server of our own on a free loopback port."""
     stream_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
@@ -129,6 +134,13 @@ class Settings(BaseSettings):
     log_json: bool = False
     """Structured logs as JSON lines instead of text."""
 
+    @field_validator("teller_labels", mode="before")
+    @classmethod
+    def _tellers(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return () if value.strip().lower() == "none" else _words(value)
+
     @field_validator("alertmanager_urls", "events_types", "people_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -154,6 +166,11 @@ class Settings(BaseSettings):
         scheme, mark, rest = (value or "").partition("://")
         bare = scheme in {"postgres", "postgresql"}
         return f"postgresql+psycopg{mark}{rest}" if bare else value
+
+    @property
+    def tellers(self) -> frozenset[str]:
+        """The labels that do not tell one alert from another."""
+        return frozenset(self.teller_labels)
 
     @property
     def external_database(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Protocol
 from tiphys.agents.ports import Case
 from tiphys.policies.lifecycle import Move, State
 from tiphys.policies.model import Evidence, Incident, Outcome, Plan, Severity
-from tiphys.service import episodes
+from tiphys.service import episodes, following
 from tiphys.service.cases import Cases
 from tiphys.service.errors import WorldRefusedError
 from tiphys.service.incidents import Step
@@ -113,18 +113,23 @@ class Settle:
         async with self._ledger.database.reading() as tx:
             over = await episodes.gone(tx, incident.id, listings=self._waits.listings)
             joined = await episodes.began_after(tx, incident.id, incident.changed_at)
+            again = await following.must_look(tx, incident, now)
         if incident.wish is not None:
             over = incident.state in _DONE
         if over and not _unread(incident) and await self._is_false(incident):
             await self._close(job)
         elif joined and incident.state == State.MONITORING:
             await self._look_into(job)
+        elif again and not over:
+            await self._look_again(job, again)
         elif incident.state in _LATE and incident.deadline_at and now >= incident.deadline_at:
             await self._ledger.escalate(job, _LATE[State(incident.state)])
         elif incident.state in _PAGED:
             await self._page(job)
         else:
             later = incident.deadline_at or now + timedelta(hours=1)
+            if incident.standby is not None:
+                later = min(later, incident.standby.again_at)
             async with self._ledger.entry(job) as entry:
                 await entry.look_again(min(later, now + _DOUBT) if over else later)
 
@@ -146,6 +151,7 @@ class Settle:
             if not await episodes.gone(entry.tx, incident.id, listings=self._waits.listings):
                 return
             await entry.move(Step(Move.RESOLVE, _how_it_ended(incident)))
+            await following.wake_followers(entry.tx, entry.incident, entry.now)
             await self._ledger.leases.forget(entry.tx, incident.id)
         await self._agents.forget(incident.id)
 
@@ -172,11 +178,19 @@ class Settle:
                 Step(Move.REINVESTIGATE, "another alert has joined", next_attempt=True)
             )
 
+    async def _look_again(self, job: Job, why: str) -> None:
+        """Ask the agents anew, who waited for something: it counts as the same attempt."""
+        await self._agents.forget(job.incident.id)
+        async with self._ledger.entry(job) as entry:
+            await entry.move(Step(Move.REINVESTIGATE, why))
+
     async def _page(self, job: Job) -> None:
         incident = job.incident
         repeat = self._waits.repeat
         damage = await self._damage(incident) if _unread(incident) else None
         told = _with_repair(incident, damage) if damage else incident
+        async with self._ledger.database.reading() as tx:
+            told = following.with_followers(told, await following.followers(tx, incident))
         try:
             how = await self._pager.page(told, until=3 * repeat)
         except WorldRefusedError:
@@ -184,11 +198,11 @@ class Settle:
         async with self._ledger.entry(job) as entry:
             if damage:
                 await self._cases.keep_damage(entry, damage)
-            limit = self._waits.acknowledge[incident.severity]
+            limit = self._waits.acknowledge[told.severity]
             if incident.paged_at is None or entry.now - incident.paged_at >= limit:
                 await entry.record(
                     AuditEvent.PAGED,
-                    {"state": incident.state, "how": how, "reason": incident.reason},
+                    {"state": incident.state, "how": how, "reason": told.reason},
                 )
                 await self._ledger.incidents.paged(entry.tx, entry.incident, entry.now)
             await entry.look_again(

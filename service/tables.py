@@ -76,7 +76,9 @@ incidents = Table(
     Column("due_at", String, nullable=False),
     Column("target_uid", String, nullable=True),
     Column("body", Text, nullable=False),
+    Column("cause", String, nullable=True),
     Index("incidents_due", "state", "due_at"),
+    Index("incidents_cause", "cluster", "cause"),
     Index(
         "incidents_one_open_subject",
         "cluster",

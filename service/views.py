@@ -13,6 +13,7 @@ from tiphys.policies.plan import digest, workflow_name
 from tiphys.service.audit import Audit
 from tiphys.service.cases import Cases
 from tiphys.service.database import Database, Transaction
+from tiphys.service.following import followers
 from tiphys.service.incidents import Incidents
 from tiphys.service.records import Record
 from tiphys.service.replay import line_of
@@ -46,6 +47,8 @@ class IncidentView(Noun):
     timeline: tuple[Record, ...]
     repair: Repair | None = None
     """How to put right by hand what its run has left; None where nothing is frozen."""
+    followers: tuple[Incident, ...] = ()
+    """Those that stand by because this one carries their cause, the oldest first."""
 
 
 class DeadLetter(Noun):
@@ -96,6 +99,7 @@ class Views:
                 attempts=tuple(await self._attempts(tx, incident.id)),
                 timeline=(),
                 repair=await self._repair(tx, incident, evidence),
+                followers=tuple(await followers(tx, incident)),
             )
         timeline = [record async for record in self._audit.read(incident_id=incident.id)]
         return view.model_copy(update={"timeline": tuple(timeline)})

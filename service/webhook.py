@@ -23,7 +23,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from tiphys.service.errors import BadInputError, StreamFullError, WorldRefusedError
 from tiphys.service.flights import Message
 from tiphys.service.settings import Settings
-from tiphys.service.webhook_post import MAX_BODY, Post, TooLargeError, read
+from tiphys.service.webhook_post import MAX_BODY, Origin, Post, TooLargeError, read
 
 RETRY_AFTER_SECONDS = 5
 BODY_SECONDS = 30.0
@@ -131,6 +131,7 @@ class Webhook:
         self._token = token.get_secret_value().encode() if token else b""
         self._local = settings.on_loopback
         self._cluster = settings.cluster
+        self._tellers = settings.tellers
         self._publisher = publisher
         self._metrics = metrics
         self._clock = clock
@@ -187,7 +188,7 @@ class Webhook:
         raw = bytes(body)
         mark = self._deliveries.mark(raw)
         try:
-            post = read(raw, cluster=self._cluster, received_at=self._clock(), delivery=mark)
+            post = read(raw, Origin(self._cluster, self._clock(), self._tellers), delivery=mark)
         except TooLargeError as error:
             return _Answer(413, str(error), reason="too_large")
         except BadInputError as error:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from tiphys.policies.correlation import alert_id, fingerprint
+from tiphys.policies.correlation import TELLERS, alert_id, fingerprint, identity
 from tiphys.policies.model import AlertStatus
 from tiphys.service.errors import BadInputError
 from tiphys.service.flights import Message
@@ -71,18 +71,28 @@ class TooLargeError(BadInputError):
     """This is too large."""
 
 
-def read(body: bytes, *, cluster: str, received_at: datetime, delivery: str) -> Post:
+@dataclass(frozen=True)
+class Origin:
+    """What every alert of a post is given, and told apart by."""
+
+    cluster: str
+    """The name for alerts that bring none."""
+    received_at: datetime
+    tellers: frozenset[str] = TELLERS
+    """Labels that say only who told an alert: it is the same one without them."""
+
+
+def read(body: bytes, origin: Origin, *, delivery: str) -> Post:
     """Decode and enrich one body; raises `BadInputError` saying what is wrong and where.
 
-    `cluster` is the name for alerts that bring none. `delivery` marks this post in each message's
-    id: see `webhook.Deliveries`.
+    `delivery` marks this post in each message's id: see `webhook.Deliveries`.
     """
     post = _decode(body)
     messages: list[Message] = []
     firing = 0
     for index, alert in enumerate(post.alerts):
         try:
-            fields = _enrich(alert, post, cluster, received_at)
+            fields = _enrich(alert, post, origin)
         except OverflowError:
             raise BadInputError(f"a time at `$.alerts[{index}]` is out of range") from None
         encoded = _encoder.encode(fields)
@@ -126,16 +136,17 @@ def _demand_version_4(version: str | int | None) -> None:
         raise BadInputError(f"webhook version {version!r} at `$.version`; only '4' is understood")
 
 
-def _enrich(alert: _Alert, post: _Post, cluster: str, received_at: datetime) -> dict[str, Any]:
-    own_cluster = alert.labels.get("cluster") or cluster
+def _enrich(alert: _Alert, post: _Post, origin: Origin) -> dict[str, Any]:
+    own_cluster = alert.labels.get("cluster") or origin.cluster
     mark = alert.fingerprint
     if not _FINGERPRINT.fullmatch(mark):
         mark = fingerprint(alert.labels)
     starts_at = _utc(alert.starts_at) or _EPOCH
+    known_by, teller = identity(alert.labels, mark, origin.tellers)
     return {
         "id": alert_id(own_cluster, mark, starts_at, alert.status),
         "cluster": own_cluster,
-        "fingerprint": mark,
+        "fingerprint": known_by,
         "status": alert.status,
         "starts_at": starts_at,
         "ends_at": _utc(alert.ends_at),
@@ -145,7 +156,8 @@ def _enrich(alert: _Alert, post: _Post, cluster: str, received_at: datetime) -> 
         "receiver": post.receiver,
         "group_key": post.group_key,
         "source": post.external_url,
-        "received_at": received_at,
+        "received_at": origin.received_at,
+        **({"teller": teller} if teller else {}),
     }
 
 

@@ -28,3 +28,18 @@ async def test_a_scenario_ends_as_its_file_expects(
         )
         if not summary.ended.launched:
             assert not drama.touches
+
+
+async def test_a_node_that_dies_pages_once_and_many_causes_page_for_each(
+    on_stage: Callable[..., Any], tmp_path: Path
+) -> None:
+    paged: dict[str, int] = {}
+    for name in ("node-dies", "many-causes"):
+        async with on_stage(name, tmp_path) as drama:
+            await drama.play.strike()
+            summary = await drama.play.finish()
+            views = [view["incident"] for view in summary.views]
+            paged[name] = sum(1 for incident in views if incident["paged_at"])
+            assert len(views) >= 4
+    assert paged["node-dies"] == 1
+    assert paged["many-causes"] >= 4

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiphys.policies.correlation import fingerprint
 from tiphys.policies.model import Alert, AlertStatus
 from tiphys.service.errors import BadInputError
-from tiphys.service.webhook_post import MAX_ANNOTATION, Post, TooLargeError, read
+from tiphys.service.webhook_post import MAX_ANNOTATION, Origin, Post, TooLargeError, read
 
 POSTS = Path(__file__).parents[1] / "data" / "alertmanager" / "webhook_posts.jsonl"
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
@@ -22,7 +22,7 @@ GOOD = {"status": "firing", "labels": {"alertname": "A"}, "startsAt": "2026-11-2
 
 
 def parse(content: bytes) -> Post:
-    return read(content, cluster="prod", received_at=NOW, delivery="d1")
+    return read(content, Origin("prod", NOW), delivery="d1")
 
 
 def body(**fields: Any) -> bytes:

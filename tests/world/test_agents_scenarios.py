@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -206,3 +206,29 @@ async def _what_cannot_be_seen_is_never_taken_for_healthy(b: Bench, case: Case) 
     assert isinstance(found.decision, Escalate)
     assert "Kubernetes" in found.decision.reason
     assert any(not e.ok and e.source is Source.KUBERNETES for e in found.evidence)
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"), [("node-dies", "node worker-1"), ("many-causes", None)], ids=["node", "many"]
+)
+async def test_what_follows_from_a_node_says_so(
+    name: str, cause: str | None, tmp_path: Path
+) -> None:
+    async with bench(name, tmp_path) as b:
+        await b.world.strike()
+        async with asyncio.timeout(30):
+            while not (pods := [a for a in await b.alerts() if "pod" in a.labels]):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        about = Case("i-1", 1, CLUSTER, True, "deployment shop/it", pods[:1])
+        decision = (await b.agents.investigate(about)).decision
+        assert isinstance(decision, NoAction if cause else Escalate), decision
+        if cause is None:
+            named = decision.cause.subjects if decision.cause else ()
+            assert not [one for one in named if one.startswith("node ")]
+            return
+        assert decision.cause is not None
+        assert decision.cause.subjects == (cause,)
+        node = [a for a in await b.alerts() if a.name == "KubeNodeNotReady"]
+        own = await b.agents.investigate(replace(about, incident="i-2", subject=cause, alerts=node))
+        assert isinstance(own.decision, Escalate)
+        assert own.decision.cause is None
