@@ -17,11 +17,14 @@ from urllib3.util.retry import Retry
 
 from tiphys.agents.ports import AlertRule, Sample, Series, UnansweredError
 from tiphys.agents.promql import looks_back
+from tiphys.service.prometheus_session import PrometheusSession
 
 CONCURRENT: Final = 8
 """Queries at a time."""
+MAX_SAMPLES: Final = 20_000
+"""Series of an answer for one time. More are no answer: what was cut off could be the alert's own."""
 MAX_SERIES: Final = 2_000
-"""Series of one answer; Prometheus cuts there (`limit`, since 3.0), older ones are cut here."""
+"""Series of an answer over a time range. Prometheus cuts there, with a warning (`limit`, 3.0)."""
 MAX_POINTS: Final = 400
 """Points of one series; a finer step is widened."""
 _ERRORS = (
@@ -44,9 +47,7 @@ class Prometheus:
         self._url = url.rstrip("/")
         self._timeout = timeout
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._session = requests.Session()
-        # A .netrc or proxy variable must not change where a query goes or who asks.
-        self._session.trust_env = False
+        self._session = PrometheusSession(timeout)
         self._connect = PrometheusConnect(
             url=self._url,
             headers=self._headers,
@@ -59,7 +60,7 @@ class Prometheus:
 
     async def instant(self, query: str, at: datetime | None = None) -> Sequence[Sample]:
         """Evaluate at one time (default: now); raises `UnansweredError`."""
-        params = {"limit": str(MAX_SERIES), "timeout": f"{self._timeout:.0f}s"}
+        params = {"limit": str(MAX_SAMPLES), "timeout": f"{self._timeout:.0f}s"}
         if at is not None:
             params["time"] = f"{at.timestamp():.3f}"
         return await self._ask(lambda: self._connect.custom_query(query, params), _samples)
@@ -133,14 +134,20 @@ def _samples(result: Any) -> list[Sample]:
         return [Sample({}, float(result[0]), float(result[1]))]
     return [
         Sample(_labels(one["metric"]), float(one["value"][0]), float(one["value"][1]))
-        for one in result[:MAX_SERIES]
+        for one in _all(result, MAX_SAMPLES)
     ]
+
+
+def _all(result: Any, most: int) -> Any:
+    if len(result) > most:
+        raise PrometheusApiClientException(f"it has more than {most} series: ask for fewer")
+    return result
 
 
 def _series(result: Any) -> list[Series]:
     return [
         Series(_labels(one["metric"]), [(float(t), float(v)) for t, v in one["values"]])
-        for one in result[:MAX_SERIES]
+        for one in _all(result, MAX_SERIES)
     ]
 
 

@@ -157,11 +157,13 @@ async def test_a_kind_that_is_not_served_has_no_objects_and_is_looked_up_once() 
             named = {"name": "things", "kind": "Thing", "namespaced": True}
             return 200, {"resources": [{"name": "things/status", "kind": "Thing"}, named]}
         if path == "/apis/x.io/v1/namespaces/n/things/a":
-            return 200, {"kind": "Thing"}
+            return 200, thing
         return 404, {"message": "not found"}
 
+    thing = {"kind": "Thing", "metadata": {"name": "a", "uid": "u"}}
+
     async with kubernetes(answer) as reader:
-        assert await reader.get("x.io/v1", "Thing", "n", "a") == {"kind": "Thing"}
+        assert await reader.get("x.io/v1", "Thing", "n", "a") == thing
         assert await reader.get("x.io/v1", "Thing", "n", "b") is None
         assert await reader.list("y.io/v1", "Other", "n") == []
         assert await reader.list("y.io/v1", "Other", "n") == []
@@ -184,10 +186,12 @@ async def test_a_token_that_is_not_known_for_a_moment_is_no_answer_yet() -> None
     def answer(path: str, query: dict[str, str]) -> tuple[int, Any]:
         del query
         asked.append(path)
-        return (200, {"kind": "Pod"}) if len(asked) == 3 else (401, {"message": "Unauthorized"})
+        return (200, pod) if len(asked) == 3 else (401, {"message": "Unauthorized"})
+
+    pod = {"kind": "Pod", "metadata": {"name": "p", "uid": "u"}}
 
     async with kubernetes(answer) as reader:
-        assert await reader.get("v1", "Pod", "n", "p") == {"kind": "Pod"}
+        assert await reader.get("v1", "Pod", "n", "p") == pod
     assert len(asked) == 3
 
 
