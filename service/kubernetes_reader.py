@@ -25,8 +25,8 @@ MAX_BYTES: Final = 64 << 20
 LOG_BYTES: Final = 64 << 10
 """Bytes kept of a log: its last ones."""
 LOG_READ_BYTES: Final = 2 << 20
-"""Bytes read of the last lines of a log. `limitBytes` leaves out the end of what is asked for, so it
-must be more than such lines have: a runtime's log file breaks them at 16 KiB (CRI)."""
+"""Bytes read of the last lines of a log. `limitBytes` leaves out the end of what is asked for, so
+it must be more than such lines have: a runtime's log file breaks them at 16 KiB (CRI)."""
 UNKNOWN_SECONDS: Final = 15.0
 """How long an API server may not know our token before that counts as no answer. A pod that is
 being deleted has lost its token, and goes on for some seconds: what it concluded from that would be
@@ -96,7 +96,9 @@ class KubernetesReader:
                 return found
             page = _page(status, body)
             # Lists leave apiVersion and kind out of their items.
-            found += [{"apiVersion": api_version, "kind": kind, **one} for one in _objects(page, "items")]
+            found += [
+                {"apiVersion": api_version, "kind": kind, **one} for one in _objects(page, "items")
+            ]
             metadata = page.get("metadata")
             more = metadata.get("continue") if isinstance(metadata, dict) else None
             if not more:

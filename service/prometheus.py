@@ -22,7 +22,7 @@ from tiphys.service.prometheus_session import PrometheusSession
 CONCURRENT: Final = 8
 """Queries at a time."""
 MAX_SAMPLES: Final = 20_000
-"""Series of an answer for one time. More are no answer: what was cut off could be the alert's own."""
+"""Series of an answer for one time. More are none: what is cut off could be the alert's own."""
 MAX_SERIES: Final = 2_000
 """Series of an answer over a time range. Prometheus cuts there, with a warning (`limit`, 3.0)."""
 MAX_POINTS: Final = 400

@@ -46,7 +46,9 @@ class Server:
     last: bytes = b""
     """Sent after all the others."""
     sent: int = 0
-    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list[tuple[str, dict[str, str]]])
+    asked: list[tuple[str, dict[str, str]]] = field(
+        default_factory=list[tuple[str, dict[str, str]]]
+    )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         query = {k: v[0] for k, v in parse_qs(scope["query_string"].decode()).items()}
@@ -282,7 +284,8 @@ async def test_pages_without_end_and_without_objects_are_given_up() -> None:
 
     server = Endless(1)
     with pytest.raises(UnansweredError):
-        await asyncio.wait_for(pods(server), 30)
+        async with asyncio.timeout(60):
+            await pods(server)
     assert server.asked == MAX_OBJECTS // 500
 
 
