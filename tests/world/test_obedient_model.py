@@ -157,6 +157,10 @@ async def test_a_model_that_obeys_stays_within_catalogue_and_resolved_targets(
         found = await agents(cluster, Metrics(), reasoner).investigate(case(hostile))
     assert model.obeyed == len(model.asked) == 1, "the order did not reach the model"
     decision = found.decision
+    if "own words" not in ordered:
+        assert decision.decided_by.reasoner == "playbooks", "an order that cannot be said was heard"
+        assert isinstance(decision, Proposal)
+        assert (decision.action, decision.target.uid) == ("restart-pod", f"uid-shop-{WEDGED}")
     if not isinstance(decision, Proposal):
         return
     action = find(decision.action)
@@ -167,9 +171,6 @@ async def test_a_model_that_obeys_stays_within_catalogue_and_resolved_targets(
     assert all(change.of is None or change.of.namespace in {"shop", ""}
                for change in decision.changes)  # fmt: skip
     assert {e.id for e in found.evidence} >= set(decision.evidence)
-    if "own words" not in ordered:
-        assert decision.decided_by.reasoner == "playbooks", "an order that cannot be said was heard"
-        assert (decision.action, decision.target.uid) == ("restart-pod", f"uid-shop-{WEDGED}")
 
 
 async def test_the_model_of_these_tests_does_obey(obedient: tuple[Obedient, str]) -> None:
