@@ -48,7 +48,10 @@ def pod(namespace: str, name: str, owner: Obj, *, ready: bool) -> Obj:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": _meta(namespace, name, owner, labels={"app": name.split("-", maxsplit=1)[0]}),
-        "spec": {"nodeName": "n1", "containers": [{"name": "app", "image": "x:1"}]},
+        "spec": {
+            "nodeName": "n1" if namespace == "shop" else "n2",
+            "containers": [{"name": "app", "image": "x:1"}],
+        },
         "status": {
             "phase": "Running",
             "startTime": ago(600),
@@ -90,10 +93,16 @@ def tenant(namespace: str, app: str, *, wedged: bool) -> list[Obj]:
 
 
 def node(name: str) -> Obj:
-    """Give a healthy node."""
+    """Give a healthy node that opted in."""
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
-    return {"apiVersion": "v1", "kind": "Node", "metadata": _meta("", name),
-            "status": {"conditions": [ready]}}  # fmt: skip
+    room = {"cpu": "64", "memory": "256Gi", "pods": "110"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": _meta("", name, labels={"tiphys.io/heal": "enabled"}),
+        "spec": {},
+        "status": {"conditions": [ready], "allocatable": room},
+    }
 
 
 def two_tenants() -> list[Obj]:

@@ -162,16 +162,15 @@ async def test_an_endless_answer_is_hung_up_on() -> None:
 async def test_an_answer_in_drops_holds_no_thread() -> None:
     """Each drop comes within the socket's time-out: only the whole's deadline ends it."""
     drops = Server(b" ", total=1000, pause=0.2)
-    async with prometheus(drops, timeout=0.6) as adapter:
+    async with prometheus(drops, timeout=3) as adapter:
         began = time.monotonic()
         with pytest.raises(UnansweredError):
             await adapter.instant("up")
-        while time.monotonic() - began < 100:
+        before = -1
+        while drops.sent != before:
+            assert time.monotonic() - began < 40, "the connection is kept"
             before = drops.sent
             await asyncio.sleep(2)
-            if drops.sent == before:
-                break
-    assert drops.sent < 1000, "the connection was kept until the end"
 
 
 async def test_ten_thousand_series_are_read_and_more_than_fit_are_none() -> None:
