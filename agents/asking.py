@@ -15,7 +15,14 @@ from tiphys.agents.around.place import Place
 from tiphys.agents.causes.signals import MAX_HISTORY, Window
 from tiphys.agents.charting import downsampled
 from tiphys.agents.notebook import Notebook
-from tiphys.agents.ports import ClusterReader, Metrics, Sample, Series, UnansweredError
+from tiphys.agents.ports import (
+    ClusterReader,
+    Metrics,
+    Sample,
+    Series,
+    TooWideError,
+    UnansweredError,
+)
 from tiphys.policies.model import Json, Object, Source
 
 SECONDS: Final = 20.0
@@ -48,6 +55,7 @@ class Asking:
         self.missing: dict[str, str] = {}
         """What was asked and not answered, and why."""
         self.left_out: list[str] = []
+        self._too_wide: set[str] = set()
         self._waiting: dict[str, None] = {}
         self._asked = 0
 
@@ -83,7 +91,8 @@ class Asking:
         """Ask of a whole place, and again of the nearest only where that is too much."""
         wide = write(place)
         every = await self.range(words, wide)
-        if every is None or len(every) < WIDEST:
+        cut = words in self._too_wide
+        if not cut and (every is None or len(every) < WIDEST):
             return every
         narrow = write(replace(place, names=tuple(self.nearest)))
         if not self.nearest or narrow == wide:
@@ -91,6 +100,7 @@ class Asking:
             return None
         near = ", ".join(self.nearest[:3])
         self.left_out.append(f"{words}: {WIDEST} series or more, so only those around {near}")
+        self.missing.pop(words, None)
         found = await self.range(words, narrow)
         return found[: 4 * WIDEST] if found is not None else None
 
@@ -134,6 +144,8 @@ class Asking:
             yield
         except UnansweredError as error:
             self.missing[words] = str(error)
+            if isinstance(error, TooWideError):
+                self._too_wide.add(words)
         except asyncio.CancelledError:
             raise  # still waited for
         self._waiting.pop(words, None)

@@ -18,7 +18,15 @@ from tiphys.agents.objects import name_of, text
 from tiphys.agents.pod_facts import gpus_of
 from tiphys.agents.ports import ClusterReader, Metrics, Series
 from tiphys.agents.promql import selector
-from tiphys.agents.xid_history import LINE, Log, Occurrence, from_events, from_metrics, since_boot
+from tiphys.agents.xid_history import (
+    LINE,
+    Log,
+    Occurrence,
+    exporters,
+    from_events,
+    from_metrics,
+    since_boot,
+)
 from tiphys.policies.model import Alert, Json, Object, Source
 
 GAUGE: Final = "DCGM_FI_DEV_XID_ERRORS"
@@ -77,6 +85,7 @@ class Gpu:
             log=Log(since_boot(log.found, events), log.unclear),
             devices=[*dict.fromkeys(d for s in series if (d := device_of(s.labels)))],
             pods=pods,
+            exporters=exporters(series),
         )
         return gpu_facts(about, seen, self._clock())
 

@@ -32,14 +32,16 @@ class Seen:
     """Those that Prometheus knows."""
     pods: Sequence[Object]
     """The node's pods."""
+    exporters: Sequence[str] = ()
+    """The addresses that told Prometheus of its GPUs at one time; more than one is a doubt."""
 
 
 def gpu_facts(alerts: Sequence[Alert], seen: Seen, now: datetime) -> dict[str, Json]:
     """Give the facts that the alerts' devices ask for, or why they are unclear."""
     every = [*seen.metrics, *_matched(seen)]
     wanted = _wanted(alerts, seen.devices)
-    every += _told(alerts, seen, wanted, every)
-    every = _without_echoes(every)
+    told = _told(alerts, seen, wanted, every)
+    every = _without_echoes([*every, *told])
     findings = judge(one.event for one in every)
     mine = {d: f for d, f in findings.items() if wanted is None or d.gpu in wanted}
     if not mine:
@@ -53,7 +55,7 @@ def gpu_facts(alerts: Sequence[Alert], seen: Seen, now: datetime) -> dict[str, J
         and mine[_device(one)].remedy is strongest.remedy
         and one.event.xid in mine[_device(one)].codes
     ]
-    why = _unclear(strongest, findings, mine, seen)
+    why = _unclear(strongest, findings, mine, seen) or _unbelieved(strongest, asking, told, seen)
     users = _users(asking, alerts, seen.pods)
     last = max(asking, key=lambda one: one.event.at)
     codes: list[Json] = [*strongest.codes]
@@ -190,6 +192,30 @@ def _unclear(
     if by_uuid and stronger:
         worst = max(stronger, key=lambda f: f.remedy)
         return f"the kernel tells of a GPU that may be the same one: {worst.reason}"
+    return ""
+
+
+def _unbelieved(
+    strongest: Finding, asking: Sequence[Occurrence], told: Sequence[Occurrence], seen: Seen
+) -> str:
+    """Say why nothing is done on this word alone; empty where the node itself gave it.
+
+    Whoever can write an alert or export a metric can name another's node: see
+    docs/hostile-evidence.md.
+    """
+    if strongest.remedy in {Remedy.NOTHING, Remedy.ESCALATE}:
+        return ""
+    if all(one in told for one in asking):
+        return (
+            f"only the alert's own labels tell of it ({strongest.reason}): neither Prometheus' "
+            f"series of the GPUs of node {seen.node} nor the node's events do"
+        )
+    if len(seen.exporters) > 1 and not any(one in seen.log.found for one in asking):
+        named = ", ".join(seen.exporters[:5])
+        return (
+            f"several exporters tell of the GPUs of node {seen.node} at one time ({named}), the "
+            f"node's events do not, and nobody knows which is its own: {strongest.reason}"
+        )
     return ""
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from tiphys.agents.ports import UnansweredError
+from tiphys.agents.redact import seen
 from tiphys.policies.model import Evidence, Json, Source
 from tiphys.policies.plan import canonical
 
@@ -38,8 +39,8 @@ def bounded(value: Json, depth: int = 0) -> Json:
 
 
 def short(words: str, limit: int = MAX_SUMMARY) -> str:
-    """Put text on one line of bounded length."""
-    line = " ".join(words.split())
+    """Put text on one line of bounded length, without what a reader would not see."""
+    line = " ".join(seen(words).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

@@ -14,8 +14,12 @@ MAX_LINE: Final = 300
 
 
 def log_lines(log: str) -> list[str]:
-    """Give the last lines of a log, redacted before they are cut."""
-    last = [line for line in log.splitlines() if line.strip()][-LOG_LINES:]
+    """Give the last lines of a log, redacted before they are cut.
+
+    Only a newline ends one, as for the kubelet: a progress bar's returns are no lines, or they
+    would push the others out.
+    """
+    last = [line for line in log.split("\n") if line.strip()][-LOG_LINES:]
     return [short(redact(line), MAX_LINE) for line in last]
 
 

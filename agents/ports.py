@@ -28,6 +28,10 @@ class UnansweredError(Exception):
     """The source did not answer; the message says which and why."""
 
 
+class TooWideError(UnansweredError):
+    """The answer would have more than may be read: a narrower question may be answered."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One series' value at one time; `labels` includes `__name__` where Prometheus gives it."""

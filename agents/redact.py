@@ -130,6 +130,13 @@ _ABSTRACT: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 )
 """Values that tell one line from the next and nothing of the cause; status codes stay."""
 
+_ESCAPES: Final = re.compile(
+    r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?|[ -/]{0,8}[0-~])?"
+    r"|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    r"\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+"""What a reader does not see: terminals' sequences (ECMA-48), controls, direction marks, characters
+without width. A logger that colours names writes them between a password's name and its value."""
 _SENSITIVE_KEY: Final = re.compile(_WORDS, re.IGNORECASE)
 
 
@@ -138,8 +145,14 @@ def is_sensitive(name: str) -> bool:
     return _SENSITIVE_KEY.search(name) is not None
 
 
+def seen(text: str) -> str:
+    """Leave out what a reader of the text would not see, so that it is judged as it is read."""
+    return text if text.isascii() and text.isprintable() else _ESCAPES.sub("", text)
+
+
 def redact(text: str) -> str:
     """Hide keys, tokens, passwords, credentials in URLs and mail addresses."""
+    text = seen(text)
     for pattern, replace in _PATTERNS:
         text = pattern.sub(replace, text)
     return text

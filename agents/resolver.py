@@ -16,7 +16,7 @@ from tiphys.agents.objects import (
     text,
     uid_of,
 )
-from tiphys.agents.ports import ClusterReader
+from tiphys.agents.ports import ClusterReader, UnansweredError
 from tiphys.agents.volume_facts import workload_pod
 from tiphys.policies.model import Alert, Json, Object, Owner, Source, Target
 from tiphys.workflow_templates.claims import CLAIM
@@ -197,7 +197,10 @@ class Resolver:
         return links[-1], above
 
     async def chain(self, start: Link) -> tuple[list[Link], list[Owner]]:
-        """Give the built-in objects from this one up, and the owners above the last."""
+        """Give the built-in objects from this one up, and the owners above the last.
+
+        Raises `UnansweredError` also where the owners go on, as in a circle: there is no highest.
+        """
         links, above = [start], list[Owner]()
         for _ in range(MAX_CLIMB):
             here = links[-1]
@@ -213,6 +216,8 @@ class Resolver:
                 above.append(owner)
                 break
             links.append(Link(owner.api_version, owner.kind, thing))
+        else:
+            raise UnansweredError(f"the owners of {start.kind} {name_of(start.thing)} have no end")
         return links, above
 
 

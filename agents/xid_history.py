@@ -64,6 +64,21 @@ def from_metrics(
     return found
 
 
+def exporters(several: Sequence[Series]) -> list[str]:
+    """Give the addresses that told of any device at one and the same time, where they are several.
+
+    `instance` is what Prometheus scraped. One exporter after the other is a restart and no doubt.
+    """
+    at_once: defaultdict[float, set[str]] = defaultdict(set)
+    for series in several:
+        address = series.labels.get("instance", "").rpartition(":")[0]
+        for at, value in series.points:
+            if math.isfinite(value):
+                at_once[at].add(address or series.labels.get("instance", ""))
+    doubted = [found for found in at_once.values() if len(found) > 1]
+    return sorted(set().union(*doubted))
+
+
 def read_code(written: str) -> int:
     """Read a code from a label; what is no number becomes one that the catalogue does not have."""
     return int(written) if re.fullmatch(r"\d{1,6}", written) else _UNREADABLE

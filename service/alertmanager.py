@@ -19,6 +19,8 @@ from tiphys.policies.correlation import TELLERS, alert_id, fingerprint, identity
 from tiphys.policies.model import Alert, AlertFacts, AlertSeen, AlertStatus
 
 TIMEOUT_SECONDS = 5.0
+MAX_BYTES = 256 << 20
+"""Bytes of one listing; a storm of 70,000 alerts has about 70 MB."""
 MAX_TOLD = 100
 """Alerts of one incident that the gate is told of one by one."""
 _RECEIVER = "reconciliation"
@@ -99,12 +101,14 @@ class Alertmanagers:
         tellers: frozenset[str] = TELLERS,
         timeout: float = TIMEOUT_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        most_bytes: int = MAX_BYTES,
     ) -> None:
         """`cluster` is the name for alerts that bring none; `timeout` is for one request.
 
         `tellers` are the labels that say only who told an alert.
         """
         self._tellers = tellers
+        self._most = most_bytes
         self._urls = tuple(url.rstrip("/") for url in urls)
         self._cluster = cluster
         self._clock = clock
@@ -171,15 +175,31 @@ class Alertmanagers:
         wanted = {"active": "true", "silenced": "true", "inhibited": "true", "unprocessed": "true"}
         try:
             async with asyncio.timeout(2 * self._timeout):
-                answer = await self._http.get(f"{url}/api/v2/alerts", params=wanted)
-            if answer.status_code != 200:
-                return f"{_shown(url)} answered {answer.status_code}"
+                request = self._http.build_request("GET", f"{url}/api/v2/alerts", params=wanted)
+                answer = await self._http.send(request, stream=True)
+                try:
+                    if answer.status_code != 200:
+                        return f"{_shown(url)} answered {answer.status_code}"
+                    body = await self._read(answer)
+                finally:
+                    await answer.aclose()
             now = self._clock()
-            return [self._listed(item, url, now) for item in _listings.decode(answer.content)]
+            return [self._listed(item, url, now) for item in _listings.decode(body)]
         except (httpx2.HTTPError, TimeoutError, OSError) as error:
             return f"{_shown(url)} does not answer: {type(error).__name__} {error}".strip()
         except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
             return f"{_shown(url)} answered what is no list of alerts: {error}"
+
+    async def _read(self, answer: httpx2.Response) -> bytes:
+        """Read a body, part by part; raises ValueError for one that is too large."""
+        parts: list[bytes] = []
+        size = 0
+        async for part in answer.aiter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > self._most:
+                raise ValueError(f"more than {self._most} bytes")
+        return b"".join(parts)
 
     def _listed(self, item: _Gettable, url: str, now: datetime) -> Listed:
         cluster = item.labels.get("cluster") or self._cluster

@@ -15,13 +15,16 @@ from prometheus_api_client.exceptions import PrometheusApiClientException
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 from urllib3.util.retry import Retry
 
-from tiphys.agents.ports import AlertRule, Sample, Series, UnansweredError
+from tiphys.agents.ports import AlertRule, Sample, Series, TooWideError, UnansweredError
 from tiphys.agents.promql import looks_back
+from tiphys.service.prometheus_session import CutError, PrometheusSession
 
 CONCURRENT: Final = 8
 """Queries at a time."""
+MAX_SAMPLES: Final = 20_000
+"""Series of an answer for one time. More are none: what is cut off could be the alert's own."""
 MAX_SERIES: Final = 2_000
-"""Series of one answer; Prometheus cuts there (`limit`, since 3.0), older ones are cut here."""
+"""Series of an answer over a time range. Prometheus cuts there, with a warning (`limit`, 3.0)."""
 MAX_POINTS: Final = 400
 """Points of one series; a finer step is widened."""
 _ERRORS = (
@@ -33,8 +36,6 @@ _ERRORS = (
     IndexError,
 )
 """KeyError and its like: a 200 that holds something else than an answer."""
-_TRUNCATED: Final = "truncated due to limit"
-"""What Prometheus warns of where `limit` cut its answer."""
 Answer = TypeVar("Answer")
 
 
@@ -46,10 +47,7 @@ class Prometheus:
         self._url = url.rstrip("/")
         self._timeout = timeout
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._session = requests.Session()
-        # A .netrc or proxy variable must not change where a query goes or who asks.
-        self._session.trust_env = False
-        self._session.hooks["response"].append(_refuse_parts)
+        self._session = PrometheusSession(timeout)
         self._connect = PrometheusConnect(
             url=self._url,
             headers=self._headers,
@@ -62,7 +60,7 @@ class Prometheus:
 
     async def instant(self, query: str, at: datetime | None = None) -> Sequence[Sample]:
         """Evaluate at one time (default: now); raises `UnansweredError`."""
-        params = {"limit": str(MAX_SERIES), "timeout": f"{self._timeout:.0f}s"}
+        params = {"limit": str(MAX_SAMPLES), "timeout": f"{self._timeout:.0f}s"}
         if at is not None:
             params["time"] = f"{at.timestamp():.3f}"
         return await self._ask(lambda: self._connect.custom_query(query, params), _samples)
@@ -110,25 +108,12 @@ class Prometheus:
             raise UnansweredError(
                 f"Prometheus did not answer within {2 * self._timeout:.0f} s"
             ) from error
+        except CutError as error:
+            raise TooWideError(f"Prometheus' answer is too wide: {error}") from error
         except _ERRORS as error:
             raise UnansweredError(f"Prometheus did not answer: {_why(error)}") from error
         except RuntimeError as error:
             raise UnansweredError(f"Prometheus was not asked: {error}") from error
-
-
-def _refuse_parts(response: requests.Response, **_: Any) -> None:
-    """Raise where an answer says that it is not whole: what it lacks must not count as absent.
-
-    Remarks about the query itself begin with PromQL; that our own limit cut is known here.
-    """
-    if response.status_code != 200 or b'"warnings"' not in response.content:
-        return
-    body: Any = response.json()
-    told: Any = body.get("warnings") if isinstance(body, dict) else None
-    said = [str(one) for one in told] if isinstance(told, list) else []
-    lacking = [w for w in said if not w.startswith("PromQL ") and _TRUNCATED not in w]
-    if lacking:
-        raise PrometheusApiClientException(f"only in part, {'; '.join(lacking)}")
 
 
 def _why(error: Exception) -> str:
@@ -151,14 +136,20 @@ def _samples(result: Any) -> list[Sample]:
         return [Sample({}, float(result[0]), float(result[1]))]
     return [
         Sample(_labels(one["metric"]), float(one["value"][0]), float(one["value"][1]))
-        for one in result[:MAX_SERIES]
+        for one in _all(result, MAX_SAMPLES)
     ]
+
+
+def _all(result: Any, most: int) -> Any:
+    if len(result) > most:
+        raise CutError(f"it has more than {most} series")
+    return result
 
 
 def _series(result: Any) -> list[Series]:
     return [
         Series(_labels(one["metric"]), [(float(t), float(v)) for t, v in one["values"]])
-        for one in result[:MAX_SERIES]
+        for one in _all(result, MAX_SERIES)
     ]
 
 

@@ -226,6 +226,24 @@ async def test_what_another_gpu_has_does_not_count() -> None:
     assert (both["remedy"], both["ill"]) == ("replace_node", 2)
 
 
+async def test_who_exports_series_in_the_name_of_a_node_does_not_drain_it() -> None:
+    """A pod whose metrics are scraped can write any label but those of the scrape itself."""
+    genuine = past((60, 0), (0, 0), instance="10.0.0.9:9400")
+    forged = past((60, 0), (5, 79), (0, 79), instance="10.4.2.2:8080")
+    found = await facts(World([genuine, forged]))
+    answer, reason = await decided(found)
+    assert answer == "escalate"
+    assert "several exporters" in reason
+    assert "10.0.0.9, 10.4.2.2" in reason
+    # The kernel's own word is believed beside them, and one exporter after the other is a restart.
+    world = World([genuine, forged])
+    world.events = [logged(79)]
+    assert (await decided(await facts(world)))[0] == "replace-gpu-node"
+    before = past((60, 0), (30, 0), instance="10.0.0.9:9400")
+    after = past((20, 0), (5, 79), (0, 79), instance="10.0.0.10:9400")
+    assert (await decided(await facts(World([before, after]))))[0] == "replace-gpu-node"
+
+
 async def test_a_kernels_address_that_fits_no_uuid_is_unclear() -> None:
     nameless = past((60, 0), (5, 31), (0, 31), pci_bus_id="")
     world = World([nameless, past((60, 0), (0, 0), pci_bus_id="", UUID=OTHER, gpu="1")])
@@ -279,8 +297,18 @@ async def test_events_that_kubernetes_has_joined_hide_repeats() -> None:
 
 
 async def test_an_alert_that_names_a_code_counts_where_nothing_else_does() -> None:
-    bare = alert(node="gpu-1", xid="79")
-    assert (await facts(World(), bare))["remedy"] == "replace_node"
+    """It is heard, and a human is told; whoever writes labels replaces no node."""
+    found = await facts(World(), alert(node="gpu-1", xid="79"))
+    assert found["remedy"] == "replace_node"
+    answer, reason = await decided(found)
+    assert answer == "escalate"
+    assert "only the alert's own labels tell of it" in reason
+    assert "Xid 79" in reason
+    world = World()
+    world.events = [logged(79)]
+    assert (await decided(await facts(world, alert(node="gpu-1", xid="79"))))[0] == (
+        "replace-gpu-node"
+    )
     assert (await facts(World(), alert(node="gpu-1", xid="bus")))["remedy"] == "escalate"
 
 
