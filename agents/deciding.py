@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from tiphys.agents.experience import futile
 from tiphys.agents.findings import listing
 from tiphys.agents.fitting import UnfitError, fitting
 from tiphys.agents.notebook import Notebook, short
@@ -26,6 +27,7 @@ from tiphys.agents.ports import (
     ReasonerFailedError,
     UnansweredError,
 )
+from tiphys.agents.remembering import remembered
 from tiphys.agents.resolver import Resolver, names_a_pod
 from tiphys.agents.state import State, case_from_json, evidence_of, sentences, written
 from tiphys.agents.target_facts import Sight, TargetGoneError, Use, see, target_facts
@@ -123,7 +125,7 @@ class Decider:
         return None
 
     async def _ask(self, state: State, book: Notebook) -> tuple[Decision, TargetFacts | None]:
-        findings = findings_of(state)
+        findings = remembered(findings_of(state), book)
         known = [e.id for e in findings.evidence if e.ok]
         try:
             choice = await self._reasoner.decide(findings)
@@ -154,6 +156,7 @@ class Decider:
         if target is None:
             raise ChoiceRefusedError(_no_target(choice.target, findings))
         _refuse_again(choice.action, target, findings.case)
+        _refuse_futile(choice, findings, book.now())
         try:
             return await plan(
                 self._cluster, (choice.action, choice.parameters), target, findings.case, book
@@ -253,6 +256,17 @@ def _refuse_again(action: str, target: Target, case: Case) -> None:
         )
         if attempt.action == action and (same or attempt.target.uid == target.uid):
             raise ChoiceRefusedError(f"{action} was tried on it before; {tried(case)}")
+
+
+def _refuse_futile(choice: Choice, findings: Findings, now: datetime) -> None:
+    """Refuse what looked well on this very object before, and was not."""
+    target = findings.targets[choice.target]
+    # A pod's successors have another uid and the same workload.
+    roles = ("pod", "workload") if choice.target in {"pod", "workload"} else (choice.target,)
+    uids = {findings.targets[role].uid for role in roles if role in findings.targets}
+    why = futile(findings.case.experience, choice.action, target, uids, now)
+    if why:
+        raise ChoiceRefusedError(why)
 
 
 def _effect(changes: Sequence[Change], target: Target) -> str:

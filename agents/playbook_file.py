@@ -12,7 +12,7 @@ from typing import Final, Literal, NoReturn
 import promql_parser
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tiphys.agents.fact_list import FACTS
+from tiphys.agents.fact_list import KNOWN
 from tiphys.policies.expressions import (
     Expression,
     ExpressionInvalidError,
@@ -128,7 +128,7 @@ class Compiled:
         for i, answer in enumerate(book.answers):
             place = f"answers.{i}"
             self.conditions.append(
-                compile_expression(answer.when, where=f"{place}.when", known=FACTS)
+                compile_expression(answer.when, where=f"{place}.when", known=KNOWN)
             )
             given = answer.act.parameters if answer.act else {}
             self.parameters.append(
@@ -146,7 +146,7 @@ class Compiled:
 
 def _value(value: Json, where: str) -> Expression | Json:
     if isinstance(value, dict) and set(value) == {"cel"}:
-        return compile_expression(str(value["cel"]), where=where, known=FACTS)
+        return compile_expression(str(value["cel"]), where=where, known=KNOWN)
     return value
 
 
@@ -197,7 +197,7 @@ class PlaybookFile:
             if answer.act is not None:
                 self._check_act(answer.act, ("answers", i, "act"))
             for path in FACT.findall(answer.words):
-                if not any(_known(path, entry) for entry in FACTS):
+                if not any(_known(path, entry) for entry in KNOWN):
                     self._refuse_at(("answers", i), f"the reason names {path}, which is no fact")
         for i, gather in enumerate(book.gather):
             filled = PLACE.sub('"x"', gather.query)

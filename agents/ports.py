@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from tiphys.agents.experience import Experience
 from tiphys.policies.model import (
     Alert,
     AlertFacts,
@@ -150,6 +151,8 @@ class Case:
     undone: Undone | None = None
     wanted: Wish | None = None
     """What a person wants, where that is what the incident is about, and no alert."""
+    experience: Experience | None = None
+    """What was tried for such alerts before; None: nobody remembers."""
 
 
 @dataclass(frozen=True)
