@@ -8,7 +8,7 @@ careless or hostile place does not speak for the cluster.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from math import sqrt
@@ -183,17 +183,18 @@ class Experience:
 
 def tallied(trials: Iterable[Trial]) -> list[Tally]:
     """Count trials by action and kind, each as it is."""
-    found: dict[tuple[str, str], Tally] = {}
+    ends: dict[tuple[str, str], Counter[End]] = {}
+    by_hand: Counter[tuple[str, str]] = Counter()
+    last: dict[tuple[str, str], datetime] = {}
     for trial in trials:
         key = (trial.action, trial.kind)
-        tally = found.get(key) or Tally(*key)
+        mine = ends.setdefault(key, Counter())
         if trial.by_hand:
-            found[key] = replace(tally, by_hand=tally.by_hand + 1)
+            by_hand[key] += 1
             continue
-        ends = {**tally.ends, trial.end: tally.ends.get(trial.end, 0) + 1}
-        last = max(filter(None, (tally.last_at, trial.at)))
-        found[key] = replace(tally, ends=ends, last_at=last)
-    return [found[key] for key in sorted(found)]
+        mine[trial.end] += 1
+        last[key] = max(last.get(key, trial.at), trial.at)
+    return [Tally(*key, dict(ends[key]), by_hand[key], last.get(key)) for key in sorted(ends)]
 
 
 def fair(trials: Sequence[Trial]) -> list[Trial]:

@@ -31,9 +31,9 @@ BY_HAND: Final = ""
 """Stands for the alert where a person asked for the run."""
 MOST_NAMES: Final = 5
 """Names of alerts for which one incident's runs are remembered, and asked."""
-_WIDE: Final = 300
+_WIDE: Final = 200
 """Runs of one alert that are read for its kind of target."""
-_NEAR: Final = 60
+_NEAR: Final = 40
 _NOT_REAL: Final = '"decision":"no_action"'
 """In an incident's body: the agents found that there was nothing to do."""
 
