@@ -40,10 +40,12 @@ from tiphys.policies.model import (
     Json,
     NoAction,
     Proposal,
+    RuledOut,
     Source,
     Target,
     TargetFacts,
 )
+from tiphys.workflow_templates import catalogue
 from tiphys.workflow_templates.action import Action, NotApplicableError, Parameters
 
 BY_ON_CALL: Final = DecidedBy(reasoner="playbooks", playbook="on-call", playbook_version="1")
@@ -133,20 +135,18 @@ class Decider:
             reason = f"no reasoner has an answer: {error}"
             return Escalate(reason=reason, evidence=(*known,), decided_by=BY_ON_CALL), None
         cited = tuple(dict.fromkeys(e for e in choice.evidence if e in known)) or (*known,)
-        if choice.answer is Answer.NOTHING:
-            return NoAction(
-                reason=choice.reason, evidence=cited, decided_by=choice.decided_by
-            ), None
-        if choice.answer is Answer.ESCALATE:
-            return Escalate(
-                reason=choice.reason, evidence=cited, decided_by=choice.decided_by
-            ), None
+        if choice.answer is not Answer.ACT:
+            kind = NoAction if choice.answer is Answer.NOTHING else Escalate
+            ruled, by = tuple(choice.ruled_out), choice.decided_by
+            return kind(reason=choice.reason, evidence=cited, decided_by=by, ruled_out=ruled), None
         try:
             planned = await self._plan(choice, findings, book)
         except (ChoiceRefusedError, UnansweredError) as error:
             wanted = f"{choice.action} on the {choice.target}: {choice.reason}"
             reason = short(f"{error} (wanted: {wanted})", 1_500)
-            return Escalate(reason=reason, evidence=cited, decided_by=choice.decided_by), None
+            ruled = (*_ruled_out(choice, error), *choice.ruled_out)
+            by = choice.decided_by
+            return Escalate(reason=reason, evidence=cited, decided_by=by, ruled_out=ruled), None
         seen = tuple(e.id for e in book.evidence if e.ok)
         check = self._check(state, planned.sight)
         return _proposal(choice, planned, check, (*cited, *seen)), planned.facts
@@ -232,11 +232,22 @@ def _proposal(choice: Choice, planned: Planned, check: Check, evidence: Sequence
         blast_radius=action.blast_radius(thing, planned.parameters),
         undo=action.undo,
         reason=choice.reason,
+        ruled_out=tuple(choice.ruled_out),
+        risks=choice.risks,
         check=check,
         evidence=tuple(dict.fromkeys(evidence)),
         confidence=choice.confidence,
         decided_by=choice.decided_by,
     )
+
+
+def _ruled_out(choice: Choice, error: Exception) -> tuple[RuledOut, ...]:
+    """Rule out what was wanted, where the catalogue has it, by what stood against it."""
+    try:
+        action = catalogue.find(choice.action).name
+    except catalogue.UnknownActionError:
+        return ()
+    return (RuledOut(action=action, because=short(str(error), 600)),)
 
 
 def _no_target(role: str, findings: Findings) -> str:

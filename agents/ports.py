@@ -19,6 +19,7 @@ from tiphys.policies.model import (
     Object,
     Outcome,
     Plan,
+    RuledOut,
     Target,
     Undoing,
     Wish,
@@ -189,6 +190,10 @@ class Choice:
     """A role in `Findings.targets`; empty unless the answer is ACT."""
     parameters: Mapping[str, Json] = field(default_factory=dict[str, Json])
     confidence: float = 1.0
+    ruled_out: Sequence[RuledOut] = ()
+    """What would have been tempting, and why it was not chosen."""
+    risks: str = ""
+    """What could go wrong; empty: what the action says of itself."""
 
 
 class ReasonerFailedError(Exception):

@@ -23,7 +23,9 @@ from tiphys.policies.parts import (
     Owner,
     PastRun,
     PauseFact,
+    RuledOut,
     RunName,
+    StopFacts,
     Target,
     Undoing,
     Wish,
@@ -165,6 +167,9 @@ class Proposal(Noun):
     blast_radius: str
     undo: str
     reason: str
+    ruled_out: tuple[RuledOut, ...] = ()
+    risks: str = ""
+    """What could go wrong, where whoever decided says more than the action itself."""
     check: Check
     evidence: tuple[str, ...]
     confidence: float = Field(default=1.0, ge=0, le=1)
@@ -178,6 +183,7 @@ class NoAction(Noun):
 
     answer: Literal["no_action"] = "no_action"
     reason: str
+    ruled_out: tuple[RuledOut, ...] = ()
     evidence: tuple[str, ...] = ()
     decided_by: DecidedBy
 
@@ -187,6 +193,7 @@ class Escalate(Noun):
 
     answer: Literal["escalate"] = "escalate"
     reason: str
+    ruled_out: tuple[RuledOut, ...] = ()
     evidence: tuple[str, ...] = ()
     decided_by: DecidedBy
 
@@ -281,13 +288,6 @@ class HistoryFacts(Noun):
     """Why the target is frozen, or None."""
     pauses: tuple[PauseFact, ...] = ()
     """Those that last and cover this target."""
-
-
-class StopFacts(Noun):
-    """The stop switch as read just now."""
-
-    engaged: bool
-    reason: str = ""
 
 
 class EvidenceFact(Noun):

@@ -4,18 +4,17 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import insert, text, update
+from sqlalchemy import text, update
 from sqlalchemy.dialects import sqlite
 
-from tiphys.agents.experience import End, Experience, Trial
+from tiphys.agents.experience import End, Experience
 from tiphys.policies.lifecycle import State
 from tiphys.policies.limits import Cooldown, LaunchRate
-from tiphys.policies.model import DecidedBy, Incident, Outcome, Severity
-from tiphys.policies.oscillation import Oscillation, RepeatedIneffective
-from tiphys.policies.people import PersonRole
-from tiphys.service import experience, schema
+from tiphys.policies.model import DecidedBy, Incident, Outcome
+from tiphys.policies.oscillation import RepeatedIneffective
+from tiphys.service import experience
 from tiphys.service.database import stamp
-from tiphys.service.tables import inbox, incidents, runs, trials
+from tiphys.service.tables import inbox, incidents
 
 HOUR = 3600
 
@@ -27,7 +26,10 @@ def obey(bench: Any, *rules: Any) -> None:
 
 
 async def tried(
-    bench: Any, target: Any, outcome: Outcome = Outcome.VERIFIED, subject: str = "deployment shop/cart"
+    bench: Any,
+    target: Any,
+    outcome: Outcome = Outcome.VERIFIED,
+    subject: str = "deployment shop/cart",
 ) -> Incident:
     """One incident from its alert to its end, with one run."""
     incident = await bench.launching(subject, target=target)
@@ -133,9 +135,7 @@ async def test_a_persons_undo_counts_against_it_and_is_no_trial_itself(
     assert ends(await known(bench)) == [End.HELPED], "nothing was undone yet"
     async with bench.database.transaction() as tx:
         await bench.runs.created(tx, (await bench.run_of(undo)).name)
-        await bench.runs.end(
-            tx, (await bench.run_of(undo)).name, Outcome.VERIFIED, bench.clock()
-        )
+        await bench.runs.end(tx, (await bench.run_of(undo)).name, Outcome.VERIFIED, bench.clock())
     assert ends(await known(bench)) == [End.UNDONE]
 
 
@@ -190,11 +190,11 @@ async def test_it_is_read_by_indexes_alone(bench: Any) -> None:
     query = experience._query("c", ["A", "B"], ["", "shop"], bench.clock())
     if bench.database.is_postgres if hasattr(bench.database, "is_postgres") else False:
         return
-    compiled = query.compile(
-        dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}
-    )
+    compiled = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
     async with bench.database.reading() as tx:
-        rows = (await tx.execute(text("EXPLAIN QUERY PLAN " + str(compiled).replace(":", "\\:")))).all()
+        rows = (
+            await tx.execute(text("EXPLAIN QUERY PLAN " + str(compiled).replace(":", "\\:")))
+        ).all()
     scanned = [
         row.detail for row in rows
         if row.detail.startswith("SCAN") and row.detail.split()[1] in {"runs", "trials", "incidents", "inbox", "later", "undo", "undo_run"}
