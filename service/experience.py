@@ -63,14 +63,17 @@ async def experience_of(
     if not names:
         return None
     places = {"", *(alert.labels.get("namespace", "") for alert in mine)}
-    rows = (await tx.execute(_query(incident.cluster, names, sorted(places), now))).all()
+    rows = (await tx.execute(_query(incident, names, sorted(places), now))).all()
     found = [_trial(row, now) for row in rows]
     near = [trial for trial in found if trial.namespace in places][:NEAR_KEPT]
     return Experience(alerts=names, near=near, kinds=tallied(fair(found)))
 
 
-def _query(cluster: str, names: list[str], places: list[str], now: datetime) -> Select[Any]:
-    """Ask for the newest runs of each alert, in the cluster and near by, and what followed."""
+def _query(incident: Incident, names: list[str], places: list[str], now: datetime) -> Select[Any]:
+    """Ask for the newest runs of each alert, in the cluster and near by, and what followed.
+
+    The incident's own are left out: the agents know them as its earlier attempts.
+    """
     later = incidents.alias("later")
     undo, undo_run = trials.alias("undo"), runs.alias("undo_run")
     again: ScalarSelect[Any] = (
@@ -90,7 +93,7 @@ def _query(cluster: str, names: list[str], places: list[str], now: datetime) -> 
     undone = exists().where(
         undo.c.undoes == runs.c.name, undo_run.c.name == undo.c.run, undo_run.c.created
     )
-    picked = _picked(cluster, names, places, now)
+    picked = _picked(incident.cluster, names, places, now)
     return (
         select(
             runs,
@@ -105,6 +108,7 @@ def _query(cluster: str, names: list[str], places: list[str], now: datetime) -> 
         .join(picked, picked.c.run == runs.c.name)
         .join(incidents, incidents.c.id == runs.c.incident_id)
         .where(
+            runs.c.incident_id != incident.id,
             runs.c.created,
             ~runs.c.open,
             runs.c.outcome.is_not(None),
