@@ -34,6 +34,11 @@ _TOLD: Final = {
     AuditEvent.UNDO_ASKED,
     AuditEvent.WORKFLOW_CREATED,
 }
+_SAID_BY: Final = {
+    AuditEvent.APPROVAL_GIVEN: "approved by",
+    AuditEvent.APPROVAL_REFUSED: "refused by",
+    AuditEvent.BREAK_GLASS: "the glass was broken, and approved alone, by",
+}
 _MOVES: Final = {State.ACKNOWLEDGED, State.CLOSED, State.SUSPENDED}
 """States that people hear of although nothing else is recorded with them."""
 _GRAVE: Final = {AuditEvent.PAGED, AuditEvent.TARGET_FROZEN, AuditEvent.BREAKER_TRIPPED}
@@ -41,7 +46,8 @@ _GRAVE: Final = {AuditEvent.PAGED, AuditEvent.TARGET_FROZEN, AuditEvent.BREAKER_
 
 def course(view: Json) -> list[Line]:
     """Tell the record in order; times are UTC, with the day where it is another one."""
-    reasons = {plain(a["decision"]["reason"], 2000) for a in view["attempts"]}
+    said = [view["incident"]["reason"], *(a["decision"]["reason"] for a in view["attempts"])]
+    reasons = {plain(reason, 2000) for reason in said if reason}
     day, lines = "", list[Line]()
     for record, words, count in _counted(_told(view["timeline"], reasons)):
         at = str(record["at"])
@@ -81,7 +87,9 @@ def _words(record: Json, reasons: set[str]) -> str:
         return _moved(record, reasons)
     if event not in _TOLD:
         return ""
-    who = plain(record["actor"], 80)
+    if event in _SAID_BY:
+        because = f": {body['reason']}" if body.get("reason") else ""
+        return f"{_SAID_BY[event]} {plain(record['actor'], 80)}{because}"
     match event:
         case AuditEvent.INCIDENT_OPENED:
             return f"opened: {body['title']}"
@@ -94,17 +102,19 @@ def _words(record: Json, reasons: set[str]) -> str:
         case AuditEvent.WORKFLOW_CREATED:
             return f"{body['template']} starts as {body['workflow']}"
         case AuditEvent.RUN_STEP:
-            return sentence(record) if body["step"].get("finished_at", True) else ""
+            return sentence(record) if _has_ended(body["step"]) else ""
         case AuditEvent.RUN_ENDED:
             return f"the run is over, {sentence(record)}"
-        case AuditEvent.APPROVAL_GIVEN:
-            return f"approved by {who}" + _because(body)
-        case AuditEvent.APPROVAL_REFUSED:
-            return f"refused by {who}" + _because(body)
-        case AuditEvent.BREAK_GLASS:
-            return f"{who} broke the glass and approved alone" + _because(body)
+        case AuditEvent.ALERT_ENDED | AuditEvent.ALERT_OPENED:
+            return sentence(record)
         case _:
             return f"{str(event).replace('_', ' ')}: {sentence(record)}".rstrip(": ")
+
+
+def _has_ended(step: Json) -> bool:
+    """Whether a step is over and has said how; what it says comes a moment after its end."""
+    said = step.get("result") or step.get("message") or step.get("phase") != "Succeeded"
+    return bool(step.get("finished_at", True) and said)
 
 
 def _decided(decision: Json) -> str:
@@ -119,8 +129,4 @@ def _moved(record: Json, reasons: set[str]) -> str:
     if body.get("to") not in _MOVES:
         return ""
     reason = plain(body.get("reason", ""), 2000)
-    return str(body["to"]) + ("" if reason in reasons else f": {reason}")
-
-
-def _because(body: Json) -> str:
-    return f": {body['reason']}" if body.get("reason") else ""
+    return str(body["to"]) + (f": {reason}" if reason and reason not in reasons else "")

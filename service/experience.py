@@ -34,6 +34,7 @@ MOST_NAMES: Final = 5
 _WIDE: Final = 200
 """Runs of one alert that are read for its kind of target."""
 _NEAR: Final = 40
+_NAMESPACES: Final = ("namespace", "exported_namespace")
 _NOT_REAL: Final = '"decision":"no_action"'
 """In an incident's body: the agents found that there was nothing to do."""
 
@@ -62,7 +63,8 @@ async def experience_of(
     names = list(dict.fromkeys(alert.name for alert in mine))[:MOST_NAMES]
     if not names:
         return None
-    places = {"", *(alert.labels.get("namespace", "") for alert in mine)}
+    # Nodes are in no namespace, whatever the alert's labels say.
+    places = {"", *(alert.labels.get(key, "") for alert in mine for key in _NAMESPACES)}
     rows = (await tx.execute(_query(incident, names, sorted(places), now))).all()
     found = [_trial(row, now) for row in rows]
     near = [trial for trial in found if trial.namespace in places][:NEAR_KEPT]

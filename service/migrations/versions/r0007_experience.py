@@ -46,10 +46,10 @@ def upgrade() -> None:
             op.bulk_insert(trials, made)
 
 
-def _rows(connection: sa.Connection, run: sa.Row[tuple[str, ...]]) -> list[dict[str, object]]:
+def _rows(connection: sa.Connection, run: sa.Row[tuple[str, ...]]) -> list[dict[str, str | None]]:
     plan = json.loads(run.body)
     target = plan["target"]
-    common = {
+    common: dict[str, str | None] = {
         "run": run.name,
         "cluster": target["cluster"],
         "namespace": target["namespace"],
