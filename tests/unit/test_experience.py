@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tiphys.agents.deciding import Decider
 from tiphys.agents.experience import (
     Aftermath,
     End,
@@ -22,12 +23,12 @@ from tiphys.agents.experience import (
 )
 from tiphys.agents.notebook import Notebook
 from tiphys.agents.playbook_file import PlaybookFile, PlaybookInvalidError
-from tiphys.agents.ports import Case, Findings
+from tiphys.agents.ports import Answer, Case, Choice, Findings, UnansweredError
 from tiphys.agents.question import question
 from tiphys.agents.remembering import remembered
-from tiphys.agents.state import case_from_json, case_to_json
+from tiphys.agents.state import State, case_from_json, case_to_json
 from tiphys.policies.expressions import Scope, compile_expression
-from tiphys.policies.model import Outcome, Target
+from tiphys.policies.model import DecidedBy, Escalate, Outcome, Target
 
 NOW = datetime(2030, 1, 2, 12, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -231,3 +232,36 @@ def test_what_is_misspelt_is_told_when_the_playbook_is_read(tmp_path: Path, wron
     PlaybookFile(good).read()
     with pytest.raises(PlaybookInvalidError, match=f"there is no fact {re.escape(wrong)}"):
         PlaybookFile(bad).read()
+
+
+class Restarts:
+    """A reasoner that wants a pod restarted, whatever was tried."""
+
+    async def decide(self, found: Findings) -> Choice:
+        seen = [one.id for one in found.evidence]
+        return Choice(
+            Answer.ACT, "it hangs", seen, DecidedBy(reasoner="model"), "restart-pod", "pod"
+        )
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_third_try_goes_to_a_human_with_these_words(times: int) -> None:
+    """Whoever chooses, and before the cluster is asked: here there is none that could be."""
+    case = findings(*(trial(hours, BACK) for hours in range(1, times + 1))).case
+    targets = {"pod": POD.model_dump(mode="json"), "workload": CART.model_dump(mode="json")}
+    decider = Decider(Away(), Restarts(), lambda: NOW, 30)
+    book = Notebook(lambda: NOW)
+    decision, _ = await decider._ask(State(case=case_to_json(case), targets=targets), book)
+    assert isinstance(decision, Escalate)
+    assert ("restart-pod was done 2 times for this alert" in decision.reason) is (times == 2)
+    assert ("the cluster is away" in decision.reason) is (times == 1)
+    assert decision.evidence == (book.evidence[0].id,), "what was tried is cited"
+
+
+class Away:
+    """A cluster that does not answer."""
+
+    async def get(self, *_: Any) -> Any:
+        raise UnansweredError("the cluster is away")
+
+    list = logs = get
