@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from tiphys.agents.experience import futile
 from tiphys.agents.findings import listing
 from tiphys.agents.fitting import UnfitError, fitting
 from tiphys.agents.notebook import Notebook, short
@@ -25,6 +26,7 @@ from tiphys.agents.ports import (
     ReasonerFailedError,
     UnansweredError,
 )
+from tiphys.agents.remembering import remembered
 from tiphys.agents.resolver import Resolver, names_a_pod
 from tiphys.agents.state import State, case_from_json, evidence_of, sentences, written
 from tiphys.agents.target_facts import Sight, TargetGoneError, Use, see, target_facts
@@ -37,10 +39,12 @@ from tiphys.policies.model import (
     Json,
     NoAction,
     Proposal,
+    RuledOut,
     Source,
     Target,
     TargetFacts,
 )
+from tiphys.workflow_templates import catalogue
 from tiphys.workflow_templates.action import Action, NotApplicableError, Parameters
 
 
@@ -118,7 +122,7 @@ class Decider:
         return None
 
     async def _ask(self, state: State, book: Notebook) -> tuple[Decision, TargetFacts | None]:
-        findings = findings_of(state)
+        findings = remembered(findings_of(state), book)
         known = [e.id for e in findings.evidence if e.ok]
         try:
             choice = await self._reasoner.decide(findings)
@@ -126,20 +130,18 @@ class Decider:
             reason = f"no reasoner has an answer: {error}"
             return Escalate(reason=reason, evidence=(*known,), decided_by=BY_ON_CALL), None
         cited = tuple(dict.fromkeys(e for e in choice.evidence if e in known)) or (*known,)
-        if choice.answer is Answer.NOTHING:
-            return NoAction(
-                reason=choice.reason, evidence=cited, decided_by=choice.decided_by
-            ), None
-        if choice.answer is Answer.ESCALATE:
-            return Escalate(
-                reason=choice.reason, evidence=cited, decided_by=choice.decided_by
-            ), None
+        if choice.answer is not Answer.ACT:
+            kind = NoAction if choice.answer is Answer.NOTHING else Escalate
+            ruled, by = tuple(choice.ruled_out), choice.decided_by
+            return kind(reason=choice.reason, evidence=cited, decided_by=by, ruled_out=ruled), None
         try:
             planned = await self._plan(choice, findings, book)
         except (ChoiceRefusedError, UnansweredError) as error:
             wanted = f"{choice.action} on the {choice.target}: {choice.reason}"
             reason = short(f"{error} (wanted: {wanted})", 1_500)
-            return Escalate(reason=reason, evidence=cited, decided_by=choice.decided_by), None
+            ruled = (*_ruled_out(choice, error), *choice.ruled_out)
+            by = choice.decided_by
+            return Escalate(reason=reason, evidence=cited, decided_by=by, ruled_out=ruled), None
         seen = tuple(e.id for e in book.evidence if e.ok)
         check = self._check(state, planned.sight)
         return _proposal(choice, planned, check, (*cited, *seen)), planned.facts
@@ -149,6 +151,7 @@ class Decider:
         if target is None:
             raise ChoiceRefusedError(_no_target(choice.target, findings))
         _refuse_again(choice.action, target, findings.case)
+        _refuse_futile(choice, findings, book.now())
         try:
             return await plan(
                 self._cluster, (choice.action, choice.parameters), target, findings.case, book
@@ -224,11 +227,22 @@ def _proposal(choice: Choice, planned: Planned, check: Check, evidence: Sequence
         blast_radius=action.blast_radius(thing, planned.parameters),
         undo=action.undo,
         reason=choice.reason,
+        ruled_out=tuple(choice.ruled_out),
+        risks=choice.risks,
         check=check,
         evidence=tuple(dict.fromkeys(evidence)),
         confidence=choice.confidence,
         decided_by=choice.decided_by,
     )
+
+
+def _ruled_out(choice: Choice, error: Exception) -> tuple[RuledOut, ...]:
+    """Rule out what was wanted, where the catalogue has it, by what stood against it."""
+    try:
+        action = catalogue.find(choice.action).name
+    except catalogue.UnknownActionError:
+        return ()
+    return (RuledOut(action=action, because=short(str(error), 600)),)
 
 
 def _no_target(role: str, findings: Findings) -> str:
@@ -248,6 +262,17 @@ def _refuse_again(action: str, target: Target, case: Case) -> None:
         )
         if attempt.action == action and (same or attempt.target.uid == target.uid):
             raise ChoiceRefusedError(f"{action} was tried on it before; {tried(case)}")
+
+
+def _refuse_futile(choice: Choice, findings: Findings, now: datetime) -> None:
+    """Refuse what looked well on this very object before, and was not."""
+    target = findings.targets[choice.target]
+    # A pod's successors have another uid and the same workload.
+    roles = ("pod", "workload") if choice.target in {"pod", "workload"} else (choice.target,)
+    uids = {findings.targets[role].uid for role in roles if role in findings.targets}
+    why = futile(findings.case.experience, choice.action, target, uids, now)
+    if why:
+        raise ChoiceRefusedError(why)
 
 
 def _effect(changes: Sequence[Change], target: Target) -> str:

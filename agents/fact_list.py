@@ -6,6 +6,9 @@ incident goes to a human. `has(pod.name)` asks first.
 
 from typing import Final
 
+from tiphys.agents.experience import NUMBERS
+from tiphys.workflow_templates import catalogue
+
 FACTS: Final[dict[str, str]] = {
     "alert.name": "the gravest firing alert's name",
     "alert.names": "the names of all firing alerts of the incident",
@@ -173,5 +176,19 @@ FACTS: Final[dict[str, str]] = {
     "analysis.release_innocent": ("it had clearly begun before that release; absent where unknown"),
     "analysis.silent": "nothing changed out of its noise, nobody changed anything, all was seen",
     "analysis.unseen": "what could not be seen, and so is not known to be healthy",
+    "experience.here.*": (
+        "what was tried for these alerts on this very object or its owner in the last 90 days, "
+        "by action with `_` for `-`, such as `experience.here.restart_pod.tried`; see below"
+    ),
+    "experience.kind.*": "the same on every object of that kind in the cluster",
     "gathered.*": "the playbook's own queries by name; absent where Prometheus has no series",
 }
+
+_REMEMBERED: Final = ("experience.here.*", "experience.kind.*")
+KNOWN: Final = frozenset(fact for fact in FACTS if fact not in _REMEMBERED) | {
+    f"{scope.removesuffix('*')}{action.name.replace('-', '_')}.{number}"
+    for scope in _REMEMBERED
+    for action in catalogue.every()
+    for number in NUMBERS
+}
+"""What the loader lints by: of the experience every action and number, so that none is misspelt."""

@@ -41,8 +41,17 @@ def _of_rollout(rollout: Object) -> list[str]:
     former = "served" if rollout["previous_healthy"] else "was not seen serving"
     changed = listing(rollout["changed"]) or "nothing in its template"
     new, old = rollout["revision"], rollout["previous_revision"]
-    said = f"revision {new} began {rollout['minutes']} min ago, changed {changed} and {state}"
+    said = f"revision {new} began {_ago(rollout['minutes'])}, changed {changed} and {state}"
     return [f"{said}; revision {old} {former} before it"]
+
+
+def _ago(minutes: Json) -> str:
+    """Say how long ago something was; what is not known is said so."""
+    if isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes < 0:
+        return "at an unknown time"
+    if minutes < 2:
+        return f"{60 * minutes:.0f} s ago"
+    return f"{minutes:.0f} min ago" if minutes < 120 else f"{minutes / 60:.0f} h ago"
 
 
 def _of_garbage(garbage: Object) -> list[str]:

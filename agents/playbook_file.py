@@ -12,7 +12,7 @@ from typing import Final, Literal, NoReturn
 import promql_parser
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tiphys.agents.fact_list import FACTS
+from tiphys.agents.fact_list import KNOWN
 from tiphys.policies.expressions import (
     Expression,
     ExpressionInvalidError,
@@ -78,6 +78,13 @@ class Act(_Part):
     """It may follow an earlier attempt that did not help."""
 
 
+class Ruling(_Part):
+    """An action that would be tempting where an answer holds, and why it is not right."""
+
+    action: ActionName
+    because: str = Field(min_length=1, max_length=300)
+
+
 class Answer(_Part):
     """What to do where a condition holds; exactly one of `act`, `nothing`, `escalate`."""
 
@@ -85,6 +92,9 @@ class Answer(_Part):
     act: Act | None = None
     nothing: str | None = Field(default=None, min_length=1, max_length=1_000)
     escalate: str | None = Field(default=None, min_length=1, max_length=1_000)
+    rules_out: tuple[Ruling, ...] = Field(default=(), max_length=6)
+    risks: str = Field(default="", max_length=400)
+    """What could go wrong with `act`, beyond what the action says of itself."""
 
     @field_validator("when", mode="before")
     @classmethod
@@ -95,6 +105,8 @@ class Answer(_Part):
     def _one(self) -> "Answer":
         if sum(x is not None for x in (self.act, self.nothing, self.escalate)) != 1:
             raise ValueError("exactly one of `act`, `nothing` and `escalate` is needed")
+        if self.risks and self.act is None:
+            raise ValueError("`risks` is for an answer that acts")
         return self
 
     @property
@@ -128,7 +140,7 @@ class Compiled:
         for i, answer in enumerate(book.answers):
             place = f"answers.{i}"
             self.conditions.append(
-                compile_expression(answer.when, where=f"{place}.when", known=FACTS)
+                compile_expression(answer.when, where=f"{place}.when", known=KNOWN)
             )
             given = answer.act.parameters if answer.act else {}
             self.parameters.append(
@@ -146,7 +158,7 @@ class Compiled:
 
 def _value(value: Json, where: str) -> Expression | Json:
     if isinstance(value, dict) and set(value) == {"cel"}:
-        return compile_expression(str(value["cel"]), where=where, known=FACTS)
+        return compile_expression(str(value["cel"]), where=where, known=KNOWN)
     return value
 
 
@@ -196,15 +208,30 @@ class PlaybookFile:
         for i, answer in enumerate(book.answers):
             if answer.act is not None:
                 self._check_act(answer.act, ("answers", i, "act"))
-            for path in FACT.findall(answer.words):
-                if not any(_known(path, entry) for entry in FACTS):
-                    self._refuse_at(("answers", i), f"the reason names {path}, which is no fact")
+            self._check_words(answer.words, ("answers", i))
+            self._check_words(answer.risks, ("answers", i, "risks"))
+            for j, ruling in enumerate(answer.rules_out):
+                self._check_ruling(ruling, answer, ("answers", i, "rules_out", j))
         for i, gather in enumerate(book.gather):
             filled = PLACE.sub('"x"', gather.query)
             try:
                 promql_parser.parse(filled)
             except ValueError as error:
                 self._refuse_at(("gather", i, "query"), f"PromQL was expected: {error}")
+
+    def _check_words(self, words: str, at: tuple[str | int, ...]) -> None:
+        for path in FACT.findall(words):
+            if not any(_known(path, entry) for entry in KNOWN):
+                self._refuse_at(at, f"the reason names {path}, which is no fact")
+
+    def _check_ruling(self, ruling: Ruling, answer: Answer, at: tuple[str | int, ...]) -> None:
+        try:
+            find(ruling.action)
+        except UnknownActionError as error:
+            self._refuse_at((*at, "action"), f"an action of the catalogue was expected: {error}")
+        if answer.act is not None and answer.act.action == ruling.action:
+            self._refuse_at((*at, "action"), f"{ruling.action} is what the answer does")
+        self._check_words(ruling.because, (*at, "because"))
 
     def _check_act(self, act: Act, at: tuple[str | int, ...]) -> None:
         try:

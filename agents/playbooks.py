@@ -5,6 +5,7 @@ tried, since nobody knows whether this one should have applied.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -13,9 +14,11 @@ from tiphys.agents.notebook import short
 from tiphys.agents.objects import dig
 from tiphys.agents.on_call import firing
 from tiphys.agents.playbook_file import FACT, Compiled, PlaybookFile, PlaybookInvalidError
+from tiphys.agents.playbook_file import Answer as Written
 from tiphys.agents.ports import Answer, Case, Choice, Findings
 from tiphys.policies.expressions import Expression, ExpressionFailedError, Scope
-from tiphys.policies.model import Alert, DecidedBy, Json
+from tiphys.policies.model import Alert, DecidedBy, Json, RuledOut
+from tiphys.workflow_templates.catalogue import find
 
 DEFAULT: Final = "default"
 """The name of the answer for alerts that no playbook covers."""
@@ -81,20 +84,16 @@ def _chosen(playbook: Compiled, findings: Findings) -> Choice:
             reason = filled(answer.words, findings.facts)
             if answer.act is None:
                 kind = Answer.NOTHING if answer.nothing is not None else Answer.ESCALATE
-                return _choice(findings, playbook, kind, reason)
+                return _explained(_choice(findings, playbook, kind, reason), answer, findings)
             if findings.case.attempts and not answer.act.next:
                 return _choice(findings, playbook, Answer.ESCALATE, tried(findings.case))
             parameters = {
                 name: value.evaluate(scope) if isinstance(value, Expression) else value
                 for name, value in playbook.parameters[i].items()
             }
-            return _choice(
-                findings,
-                playbook,
-                Answer.ACT,
-                reason,
-                act=(answer.act.action, answer.act.target, parameters),
-            )
+            act = (answer.act.action, answer.act.target, parameters)
+            choice = _choice(findings, playbook, Answer.ACT, reason, act=act)
+            return _explained(choice, answer, findings)
     except ExpressionFailedError as error:
         return _choice(
             findings, playbook, Answer.ESCALATE, f"the playbook could not be followed: {error}"
@@ -102,6 +101,17 @@ def _chosen(playbook: Compiled, findings: Findings) -> Choice:
     return _choice(
         findings, playbook, Answer.ESCALATE, "the playbook has no answer for what was seen"
     )
+
+
+def _explained(choice: Choice, answer: Written, findings: Findings) -> Choice:
+    """Add what was ruled out, of what could be done to these targets, and what could go wrong."""
+    kinds = {(target.api_version, target.kind) for target in findings.targets.values()}
+    ruled_out = [
+        RuledOut(action=one.action, because=filled(one.because, findings.facts))
+        for one in answer.rules_out
+        if not kinds or kinds & set(find(one.action).kinds)
+    ]
+    return replace(choice, ruled_out=ruled_out, risks=filled(answer.risks, findings.facts))
 
 
 def tried(case: Case) -> str:

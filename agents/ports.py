@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from tiphys.agents.experience import Experience
 from tiphys.policies.model import (
     Alert,
     AlertFacts,
@@ -18,6 +19,7 @@ from tiphys.policies.model import (
     Object,
     Outcome,
     Plan,
+    RuledOut,
     Target,
     Undoing,
     Wish,
@@ -156,6 +158,8 @@ class Case:
     undone: Undone | None = None
     wanted: Wish | None = None
     """What a person wants, where that is what the incident is about, and no alert."""
+    experience: Experience | None = None
+    """What was tried for such alerts before; None: nobody remembers."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,10 @@ class Choice:
     """A role in `Findings.targets`; empty unless the answer is ACT."""
     parameters: Mapping[str, Json] = field(default_factory=dict[str, Json])
     confidence: float = 1.0
+    ruled_out: Sequence[RuledOut] = ()
+    """What would have been tempting, and why it was not chosen."""
+    risks: str = ""
+    """What could go wrong; empty: what the action says of itself."""
 
 
 class ReasonerFailedError(Exception):

@@ -7,13 +7,14 @@ know, and JSON's escapes keep it in one line.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from tiphys.agents.answers import Option
 from tiphys.agents.ports import Findings
 from tiphys.agents.redact import abstract, redact_json
+from tiphys.agents.remembering import tried_only
 from tiphys.policies.model import Alert, Evidence, Json, Source
 
 MAX_CHARACTERS: Final = 60_000
@@ -79,11 +80,19 @@ def _data(findings: Findings, evidence: Sequence[Evidence]) -> Json:
             "handled_by_another": case.handled_by is not None,
         },
         "alerts": [_alert(alert, case.now) for alert in list(case.alerts)[:MAX_ALERTS]],
-        "facts": _abstracted(dict(findings.facts)),
+        "facts": _abstracted(_shown(findings.facts)),
         "targets": {role: str(target) for role, target in findings.targets.items()},
         "evidence": [_evidence(piece) for piece in evidence],
     }
     return redact_json(whole)
+
+
+def _shown(facts: Mapping[str, Json]) -> dict[str, Json]:
+    """Give the facts, without the many actions that were never tried."""
+    experience = facts.get("experience")
+    if not isinstance(experience, dict):
+        return dict(facts)
+    return {**facts, "experience": tried_only(experience)}
 
 
 def _alert(alert: Alert, now: datetime | None) -> Json:

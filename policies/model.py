@@ -25,6 +25,7 @@ from tiphys.policies.parts import (
     PastRun,
     PauseFact,
     Risk,
+    RuledOut,
     RunName,
     Standby,
     StopFacts,
@@ -164,6 +165,9 @@ class Proposal(Noun):
     blast_radius: str
     undo: str
     reason: str
+    ruled_out: tuple[RuledOut, ...] = ()
+    risks: str = ""
+    """What could go wrong, where whoever decided says more than the action itself."""
     check: Check
     evidence: tuple[str, ...]
     confidence: float = Field(default=1.0, ge=0, le=1)
@@ -177,6 +181,7 @@ class NoAction(Noun):
 
     answer: Literal["no_action"] = "no_action"
     reason: str
+    ruled_out: tuple[RuledOut, ...] = ()
     evidence: tuple[str, ...] = ()
     decided_by: DecidedBy
     cause: Cause | None = Field(default=None, exclude_if=is_nothing)
@@ -189,6 +194,7 @@ class Escalate(Noun):
 
     answer: Literal["escalate"] = "escalate"
     reason: str
+    ruled_out: tuple[RuledOut, ...] = ()
     evidence: tuple[str, ...] = ()
     decided_by: DecidedBy
     cause: Cause | None = Field(default=None, exclude_if=is_nothing)

@@ -75,6 +75,20 @@ class DecidedBy(Noun):
     note: str = ""
 
 
+class RuledOut(Noun):
+    """An action that would have been tempting, and why it was not chosen."""
+
+    action: ActionName
+    because: str
+
+
+class StopFacts(Noun):
+    """The stop switch as read just now."""
+
+    engaged: bool
+    reason: str = ""
+
+
 class Undoing(Noun):
     """A person's wish that a finished run is undone."""
 

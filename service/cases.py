@@ -9,6 +9,7 @@ from tiphys.policies.lifecycle import State
 from tiphys.policies.model import Evidence, Incident, Instant, Plan, Proposal
 from tiphys.policies.plan import digest
 from tiphys.service.database import Database, Transaction, stamp
+from tiphys.service.experience import experience_of
 from tiphys.service.incidents import Incidents, dump
 from tiphys.service.ledger import Entry
 from tiphys.service.records import AuditEvent
@@ -27,8 +28,11 @@ class Cases:
         self._runs = runs
         self._cluster = cluster
 
-    async def case(self, incident: Incident, now: Instant) -> Case:
-        """Gather alerts, earlier attempts, flapping and whether another incident has the target."""
+    async def case(self, incident: Incident, now: Instant, *, remembering: bool = False) -> Case:
+        """Gather alerts, earlier attempts, flapping and whether another incident has the target.
+
+        `remembering`: what was tried for such alerts in other incidents, too.
+        """
         async with self._database.reading() as tx:
             alerts = await self._incidents.alerts(tx, incident.id)
             wish, undone = incident.undoes, None
@@ -49,6 +53,7 @@ class Cases:
                 waited=_waited(incident, now),
                 undone=undone,
                 wanted=incident.wants,
+                experience=await experience_of(tx, incident, alerts, now) if remembering else None,
             )
 
     async def _attempts(self, tx: Transaction, incident: Incident) -> list[Attempt]:

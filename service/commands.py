@@ -71,14 +71,18 @@ def list_incidents(
 
 @incidents_app.command("show")
 def show_incident(
-    incident: str, url: Url = None, data_dir: DataDir = None, as_json: AsJson = False
+    incident: str,
+    url: Url = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+    whole: Annotated[bool, typer.Option("--all", help="All evidence and records, too.")] = False,
 ) -> None:
-    """Show one incident: what was seen, decided, done and recorded."""
+    """Tell one incident: what was seen, what follows, what was ruled out, what was done."""
     view = client(url, data_dir).get(f"/api/incidents/{incident}")
     if as_json:
         show_json(view)
     else:
-        print_page(console, view)
+        print_page(console, view, whole=whole)
 
 
 def approve(

@@ -32,6 +32,7 @@ from tiphys.service.approvals import QUESTION, Approvals
 from tiphys.service.breakers import Breakers
 from tiphys.service.calendar_watch import CalendarWatch
 from tiphys.service.cases import Cases
+from tiphys.service.experience import note_trial
 from tiphys.service.facts import FactTable, Seen
 from tiphys.service.history import History
 from tiphys.service.incidents import Step, dump
@@ -285,6 +286,7 @@ class Decide:
         times = RunTimes(self._rules.not_after, timedelta(seconds=action.longest(plan.check)))
         await entry.record(AuditEvent.PLANNED, _planned(plan), actor="gate")
         run = await self._runs.intend(entry.tx, plan, facts, now=entry.now, times=times)
+        await note_trial(entry.tx, plan, judged.facts.alert, entry.now)
         await entry.record(
             AuditEvent.LAUNCH_INTENDED,
             {

@@ -73,6 +73,7 @@ GRANTS: Mapping[Role, Rights] = {
         # Who broke the glass is told to everybody else.
         "reviews": ("SELECT", "UPDATE (paged_at)"),
         "runs": ("SELECT",),
+        "trials": ("SELECT",),
     },
     Role.LAUNCHER: {
         **_EVERYWHERE,
@@ -88,6 +89,7 @@ GRANTS: Mapping[Role, Rights] = {
         "proposals": ("SELECT", "UPDATE (facts, judgement)"),
         "run_stops": ("SELECT",),
         "runs": ("SELECT", "INSERT", "UPDATE (open, created, ended_at, outcome, steps)"),
+        "trials": ("INSERT",),
     },
 }
 

@@ -58,7 +58,7 @@ class Investigate:
                 step = Step(Move.INVESTIGATE, "the agents look at it", deadline_at=deadline)
                 await entry.move(step)
                 job = replace(job, incident=entry.incident)
-        case = await self._cases.case(job.incident, self._ledger.clock())
+        case = await self._cases.case(job.incident, self._ledger.clock(), remembering=True)
         try:
             async with asyncio.timeout(self._seconds):
                 found = await self._agents.investigate(case)

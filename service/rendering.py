@@ -1,13 +1,16 @@
-"""Incidents as an engineer would tell them, in the terminal."""
+"""Incidents in the terminal; what is told of them is `account`'s, here it is only set."""
 
-from typing import Any
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tiphys.policies.model import Change
+from tiphys.service.account import Line, Section, account, duration, heading, times
+from tiphys.service.approvals import QUESTION
+from tiphys.service.course import course
 from tiphys.service.telling import plain, sentence
 
 STATE_STYLE = {
@@ -20,64 +23,104 @@ STATE_STYLE = {
     "acknowledged": "blue",
     "suspended": "dim",
 }
+SEVERITY_STYLE = {"critical": "bold red", "warning": "yellow"}
+DECISIONS = {
+    "proposal": "action",
+    "no_action": "nothing to do",
+    "escalate": "for a person",
+}
+WIDEST: Final = 100
+"""Columns of a page; a wider terminal makes no text easier to read."""
 
 
-def incidents_table(found: list[dict[str, Any]]) -> Table:
-    """List incidents."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("incident", "state", "severity", "title", "why"):
-        table.add_column(column, overflow="fold")
+def incidents_table(found: list[dict[str, Any]], now: datetime | None = None) -> Table:
+    """List incidents, one line for each: how it stands, how grave, how old, what, and why."""
+    now = now or datetime.now(UTC)
+    table = Table(box=None, pad_edge=False, expand=True)
+    states = [len(one["state"]) for one in found]
+    for column, width in (
+        ("incident", 12),
+        ("state", max([5, *states])),
+        ("severity", 8),
+        ("age", 8),
+    ):
+        table.add_column(column, no_wrap=True, min_width=width)
+    for column, share in (("about", 2), ("decision and why", 3)):
+        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=share)
     for one in found:
         state = one["state"]
+        age = ""
+        if one.get("opened_at"):
+            age = duration((now - datetime.fromisoformat(one["opened_at"])).total_seconds())
         table.add_row(
             one["id"],
-            Text(state, style=STATE_STYLE.get(state, "")),
-            one["severity"],
-            Text(plain(one["title"], 80)),
-            Text(plain(one["reason"], 160)),
+            Text(state.replace("_", " "), style=STATE_STYLE.get(state, "")),
+            Text(one["severity"], style=SEVERITY_STYLE.get(one["severity"], "")),
+            age,
+            Text(plain(one["title"], 200)),
+            Text(plain(_in_short(one), 400)),
         )
     return table
 
 
-def incident_page(view: dict[str, Any]) -> RenderableType:
-    """Show one incident: what was seen, decided, done, and how it ended."""
+def _in_short(incident: dict[str, Any]) -> str:
+    """Say what was decided and why it stands as it does."""
+    said = DECISIONS.get(incident.get("decision") or "", "")
+    outcome = str(incident.get("outcome") or "").replace("_", " ")
+    reason = str(incident["reason"])
+    head = ", ".join(filter(None, (said, outcome)))
+    return f"{head}: {reason}" if head and not reason.startswith(QUESTION) else reason
+
+
+def incident_page(view: dict[str, Any], *, whole: bool = False) -> RenderableType:
+    """Tell one incident: how it stands, what was seen, decided and done, and how it ended."""
     incident = view["incident"]
+    state = incident["state"]
     parts: list[RenderableType] = [
         Text.assemble(
             (f"{incident['id']}  ", "bold"),
-            (incident["state"], STATE_STYLE.get(incident["state"], "")),
-            f"  {incident['severity']}  attempt {incident['attempt']}",
+            (state.replace("_", " "), STATE_STYLE.get(state, "")),
+            "  ",
+            (incident["severity"], SEVERITY_STYLE.get(incident["severity"], "")),
+            f"  attempt {incident['attempt']}  {times(view)}".rstrip(),
         ),
-        Text(plain(incident["title"])),
-        Text(plain(incident["reason"], 2000), style="italic"),
-        _alerts(view["alerts"]) if view["alerts"] else Text(f"Alerts: none{_asked_by(incident)}"),
-        _evidence(view["evidence"]),
+        _lines(heading(view)),
     ]
-    for attempt in view["attempts"]:
-        parts += _attempt(attempt)
-    parts.append(_timeline(view["timeline"]))
+    told = [*account(view), Section("What happened", course(view))]
+    for section in told:
+        if not section.lines:
+            continue
+        parts.append(Text(""))
+        if section.heading:
+            parts.append(Text(section.heading.upper(), style="bold cyan"))
+        parts.append(_lines(section.lines))
+    if whole:
+        parts += [Text(""), _evidence(view["evidence"]), Text(""), _timeline(view["timeline"])]
+    else:
+        parts += [Text(""), Text(_rest(view), style="dim")]
     return Group(*parts)
 
 
-def _asked_by(incident: dict[str, Any]) -> str:
-    """Say who wanted what no alert speaks of."""
-    wish = incident.get("undoes") or incident.get("wants")
-    return f"; {plain(wish['by'], 200)} asked for it" if wish else ""
+def _rest(view: dict[str, Any]) -> str:
+    pieces, records = len(view["evidence"]), len(view["timeline"])
+    where = f"tiphys incidents show {view['incident']['id']} --all"
+    return f"{pieces} pieces of evidence and {records} records: {where}"
 
 
-def _alerts(alerts: list[dict[str, Any]]) -> RenderableType:
-    table = Table(title="Alerts", title_justify="left", box=None)
-    for column in ("alert", "status", "since", "labels"):
-        table.add_column(column, overflow="fold")
-    for alert in alerts:
-        labels = {k: v for k, v in alert["labels"].items() if k != "alertname"}
-        table.add_row(
-            Text(plain(alert["labels"].get("alertname", "(unnamed)"), 80)),
-            alert["status"],
-            alert["starts_at"][:19],
-            Text(plain(" ".join(f"{k}={v}" for k, v in labels.items()), 200)),
-        )
-    return table
+def _lines(lines: Sequence[Line]) -> RenderableType:
+    """Set lines so that what is too long goes on under its first word."""
+    parts: list[RenderableType] = []
+    for line in lines:
+        words = Text(line.words, style=line.style)
+        if not line.mark:
+            parts.append(words)
+            continue
+        grid = Table.grid(padding=0)
+        grid.add_column(width=len(line.mark), no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(line.mark, style="dim"), words)
+        parts.append(grid)
+    return Group(*parts)
 
 
 def _evidence(evidence: list[dict[str, Any]]) -> RenderableType:
@@ -95,61 +138,6 @@ def _evidence(evidence: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
-def _attempt(attempt: dict[str, Any]) -> list[RenderableType]:
-    decision = attempt["decision"]
-    lines = [f"{decision['answer'].replace('_', ' ')}: {plain(decision['reason'], 2000)}"]
-    if decision["answer"] == "proposal":
-        lines += _proposal(decision)
-    by = decision["decided_by"]
-    who = by["playbook"] or by["model"]
-    lines.append(f"decided by {by['reasoner']} {plain(who)} {plain(by['note'])}".rstrip())
-    lines += [f"· {plain(note, 600)}" for note in attempt["notes"]]
-    lines += _verdicts(attempt["judgement"])
-    if attempt["plan_digest"]:
-        lines.append(f"plan {attempt['plan_digest'][:16]} → {attempt['workflow']}")
-    lines += _run(attempt["run"])
-    title = Text(f"Attempt {attempt['attempt']}")
-    return [Panel(Text("\n".join(lines)), title=title, title_align="left")]
-
-
-def _proposal(decision: dict[str, Any]) -> list[str]:
-    target = decision["target"]
-    action = f"{decision['action']}-v{decision['version']}"
-    place = f"{target['kind']} {'/'.join(filter(None, (target['namespace'], target['name'])))}"
-    lines = [
-        f"{action} on {place}, risk {decision['risk']}",
-        f"blast radius: {plain(decision['blast_radius'])}",
-        f"undo: {plain(decision['undo'])}",
-    ]
-    for change in decision["changes"][:20]:
-        where = Change.model_validate(change).place
-        values = f"{plain(change['present'], 120)} → {plain(change['intended'], 120)}"
-        lines.append(f"  {where}: {values}")
-    return lines
-
-
-def _verdicts(judgement: dict[str, Any] | None) -> list[str]:
-    if judgement is None:
-        return []
-    against = [v for v in judgement["verdicts"] if v["verdict"]["verdict"] != "allowed"]
-    lines = [f"gate ({plain(judgement['policy'], 60)}): {len(judgement['verdicts'])} rules"]
-    for verdict in against:
-        said = verdict["verdict"]["verdict"].replace("_", " ")
-        lines.append(f"  {said} by {verdict['rule']}: {plain(verdict['verdict']['reason'])}")
-    return lines if against else [lines[0] + ", none objects"]
-
-
-def _run(run: dict[str, Any] | None) -> list[str]:
-    if run is None:
-        return []
-    ended = run["outcome"] or ("open" if run["open"] else "never ran")
-    lines = [f"workflow {run['workflow']} {ended}"]
-    for step in run["steps"]:
-        head = f"  {step['step']:<9} {step['phase']:<10} {step['result'] or ''}"
-        lines.append(f"{head}  {plain(step['message'], 300)}")
-    return lines
-
-
 def _timeline(records: list[dict[str, Any]]) -> RenderableType:
     table = Table(title="Record", title_justify="left", box=None)
     for column in ("#", "time", "event", "by", "what"):
@@ -165,9 +153,9 @@ def _timeline(records: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
-def print_page(console: Console, view: dict[str, Any]) -> None:
-    """Print one incident."""
-    console.print(incident_page(view))
+def print_page(console: Console, view: dict[str, Any], *, whole: bool = False) -> None:
+    """Print one incident, no wider than is good to read; `whole`: all evidence and records, too."""
+    console.print(incident_page(view, whole=whole), width=min(console.width, WIDEST))
     if view.get("repair"):
         _print_repair(console, view["repair"])
 

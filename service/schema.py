@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, select
 from sqlalchemy.sql import column, table
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest revision; known here so that an up-to-date database costs no import of alembic."""
 _FIRST = "0001"
 _FOLDER = Path(__file__).parent / "migrations"

@@ -79,6 +79,7 @@ incidents = Table(
     Column("cause", String, nullable=True),
     Index("incidents_due", "state", "due_at"),
     Index("incidents_cause", "cluster", "cause"),
+    Index("incidents_subject", "cluster", "subject", "opened_at"),
     Index(
         "incidents_one_open_subject",
         "cluster",
@@ -198,9 +199,29 @@ runs = Table(
     Index("runs_cluster", "cluster", "intended_at"),
     Index("runs_ended", "cluster", "namespace", "ended_at"),
     Index("runs_open", "cluster", sqlite_where=text("open"), postgresql_where=text("open")),
+    Index("runs_incident", "incident_id", "attempt"),
     Index("runs_owner", "owner_uid", "intended_at"),
     Index("runs_target", "target_uid", "intended_at"),
 )
+
+trials = Table(
+    "trials",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("alert", String, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("namespace", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("at", String, nullable=False),
+    Column("undoes", String, nullable=True),
+    Index("trials_alert", "cluster", "alert", "at"),
+    Index("trials_place", "cluster", "alert", "namespace", "at"),
+    Index("trials_undoes", "undoes"),
+)
+"""For which alerts each run was made, and of what kind its target was: what experience is read by.
+
+`alert` is empty where a person asked for the run; `undoes` names the run that it undoes.
+"""
 
 run_stops = Table(
     "run_stops",

@@ -21,6 +21,7 @@ from tiphys.service.views import AttemptView, IncidentView
 
 MAX_EVIDENCE: Final = 8
 MAX_CHANGES: Final = 12
+MAX_RULED_OUT: Final = 3
 
 
 class Button(StrEnum):
@@ -74,6 +75,8 @@ def card(view: IncidentView) -> Card:
     elif decision:
         words = f"{decision['answer'].replace('_', ' ')}: {decision['reason']}"
         made.append(blocks.section(f"Agents\n{shown(words, 2800)}"))
+    if decision.get("ruled_out"):
+        made.append(blocks.section(_ruled_out(view, decision["ruled_out"])))
     if last and (words := _approval(view, last)):
         made.append(blocks.section(words))
     if last and (words := _broken(view, last)):
@@ -154,6 +157,7 @@ def _proposal(view: IncidentView, decision: dict[str, Any]) -> list[Block]:
                 "Risk": shown(decision["risk"], 100),
                 "Blast radius": shown(decision["blast_radius"], 900),
                 "How it is undone": shown(decision["undo"], 900),
+                "What could go wrong": shown(decision.get("risks") or "", 500),
                 "Parameters": shown(parameters, 900) if decision["parameters"] else "none",
                 "Decided by": shown(who, 300),
             }
@@ -162,6 +166,13 @@ def _proposal(view: IncidentView, decision: dict[str, Any]) -> list[Block]:
     if decision["changes"]:
         made.append(blocks.section(_changes(view, decision["changes"])))
     return made
+
+
+def _ruled_out(view: IncidentView, ruled: list[dict[str, Any]]) -> str:
+    said = [
+        f"• {shown(r['action'], 60)}: {shown(r['because'], 200)}" for r in ruled[:MAX_RULED_OUT]
+    ]
+    return blocks.lines("Ruled out", said, more=rest_of(view), limit=1000)
 
 
 def _changes(view: IncidentView, changes: list[dict[str, Any]]) -> str:

@@ -381,3 +381,16 @@ def test_a_modal_keeps_to_the_limits() -> None:
     warned = blocks.reason_modal("x", "Break the glass", "Approve alone", "x", "y" * 3000)
     assert slack_blocks.view_problems(warned) == []
     assert slack_blocks.view_problems({**view, "private_metadata": "x" * 3001})
+
+
+@pytest.mark.parametrize("answer", ["proposal", "escalate"])
+def test_a_card_says_shortly_what_was_ruled_out_and_what_could_go_wrong(answer: str) -> None:
+    ruled = [{"action": f"restart-pod-{n}", "because": "<!here> " + "x" * 900} for n in range(9)]
+    decision = a_decision(answer=answer, ruled_out=ruled, risks="more load behind it")
+    made = card(a_view(decision=decision))
+    said = words(made)
+    assert "Ruled out" in said
+    assert "restart-pod-2" in said
+    assert "restart-pod-3" not in said, "three are enough in chat"
+    assert "<!here>" not in said
+    assert ("more load behind it" in said) is (answer == "proposal")
