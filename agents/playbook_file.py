@@ -23,7 +23,7 @@ from tiphys.policies.strict_yaml import Document, YamlUnreadableError, read_yaml
 from tiphys.workflow_templates.catalogue import UnknownActionError, find
 
 PLACES: Final = ("namespace", "pod", "deployment", "statefulset", "daemonset", "node", "workload",
-                 "workload_pods", "job_name", "persistentvolumeclaim")  # fmt: skip
+                 "workload_pods", "job_name", "persistentvolumeclaim", "instance", "job")  # fmt: skip
 """What `{…}` may name in a query; `workload_pods` goes with `=~`, the others with `=`."""
 PLACE: Final = re.compile(r"\{(" + "|".join(PLACES) + r")\}")
 FACT: Final = re.compile(r"\{([a-z_]+(?:\.[a-zA-Z0-9_]+)+)\}")
@@ -34,7 +34,9 @@ class PlaybookInvalidError(Exception):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", coerce_numbers_to_str=True, use_attribute_docstrings=True
+    )
 
 
 class Match(_Part):
@@ -116,11 +118,13 @@ class Playbook(_Part):
 class Compiled:
     """A playbook with its expressions ready to run."""
 
-    def __init__(self, book: Playbook, where: str) -> None:
+    def __init__(self, book: Playbook, where: str, document: Document) -> None:
         """Raises `ExpressionInvalidError` with the key in its message."""
         self.book = book
         self.where = where
         """The file it came from."""
+        self.document = document
+        """What it was read from, with the lines."""
         self.conditions: list[Expression] = []
         self.parameters: list[Mapping[str, Expression | Json]] = []
         self._pattern = re.compile(book.match.pattern) if book.match.pattern else None
@@ -187,7 +191,7 @@ class PlaybookFile:
             self._refuse_at(first["loc"], first["msg"].removeprefix("Value error, "))
         self._check(book)
         try:
-            return Compiled(book, str(self.path))
+            return Compiled(book, str(self.path), document)
         except ExpressionInvalidError as error:
             key, _, why = str(error).partition(": ")
             self._refuse_at(_split(key), why)
