@@ -4,6 +4,7 @@ Every action, parameter name, fact path and placeholder is checked when the file
 none of them can fail for the first time at night.
 """
 
+import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,9 +24,12 @@ from tiphys.policies.strict_yaml import Document, YamlUnreadableError, read_yaml
 from tiphys.workflow_templates.catalogue import UnknownActionError, find
 
 PLACES: Final = ("namespace", "pod", "deployment", "statefulset", "daemonset", "node", "workload",
-                 "workload_pods", "job_name", "persistentvolumeclaim", "instance", "job")  # fmt: skip
+                 "workload_pods", "job_name", "persistentvolumeclaim", "instance",
+                 "job")  # fmt: skip
 """What `{…}` may name in a query; `workload_pods` goes with `=~`, the others with `=`."""
 PLACE: Final = re.compile(r"\{(" + "|".join(PLACES) + r")\}")
+_BARE: Final = re.compile(r"\{\s*([A-Za-z_]+)\s*\}")
+"""A name alone in braces, which is no PromQL."""
 FACT: Final = re.compile(r"\{([a-z_]+(?:\.[a-zA-Z0-9_]+)+)\}")
 
 
@@ -205,6 +209,10 @@ class PlaybookFile:
                     self._refuse_at(("answers", i), f"the reason names {path}, which is no fact")
         for i, gather in enumerate(book.gather):
             filled = PLACE.sub('"x"', gather.query)
+            for name in _BARE.findall(filled):
+                close = difflib.get_close_matches(name, PLACES, n=1)
+                meant = f"; did you mean {{{close[0]}}}?" if close else ""
+                self._refuse_at(("gather", i, "query"), f"{{{name}}} names nothing{meant}")
             try:
                 promql_parser.parse(filled)
             except ValueError as error:

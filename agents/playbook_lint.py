@@ -17,7 +17,6 @@ from tiphys.agents.fact_list import FACTS
 from tiphys.agents.fitting import UnfitError, fitting
 from tiphys.agents.playbook_file import (
     FACT,
-    PLACES,
     Act,
     Compiled,
     PlaybookFile,
@@ -46,7 +45,6 @@ COME_WITH: Final[Mapping[str, frozenset[str]]] = {
 }
 """Groups that are read wherever another one is."""
 _BRACED: Final = re.compile(r"\{([^{}]*)\}")
-_BARE: Final = re.compile(r"\{\s*([A-Za-z_]+)\s*\}")
 
 
 class Level(StrEnum):
@@ -91,10 +89,13 @@ def lint(paths: Sequence[Path]) -> list[Finding]:
 
 
 def _unreadable(file: Path, said: str) -> Finding:
-    """Take file and line off the loader's own sentence."""
+    """Take file, line and key off the loader's own sentence."""
     line, _, words = said.removeprefix(f"{file}:").partition(": ")
-    known = line.isdigit()
-    return Finding(Level.ERROR, str(file), int(line) if known else 1, "", words if known else said)
+    if not line.isdigit():
+        return Finding(Level.ERROR, str(file), 1, "", said)
+    keyed = re.match(r"([a-z_]+(?:\.[A-Za-z0-9_]+)*): ", words)
+    key = keyed[1] if keyed else ""
+    return Finding(Level.ERROR, str(file), int(line), key, words[len(key) + 2 :] if key else words)
 
 
 def _of_book(book: Compiled) -> Iterator[Finding]:
@@ -208,11 +209,6 @@ def _placeholders(book: Compiled) -> Iterator[Finding]:
             if not FACT.fullmatch("{" + inside + "}"):
                 words = f"{{{inside}}} is no fact and stays as it is{_meant(inside, FACTS)}"
                 yield _at(book, Level.ERROR, ("answers", i), words)
-    for i, gather in enumerate(book.book.gather):
-        for inside in _BARE.findall(gather.query):
-            if inside not in PLACES:
-                words = f"{{{inside}}} names nothing{_meant(inside, PLACES)}"
-                yield _at(book, Level.ERROR, ("gather", i, "query"), words)
 
 
 def _meant(name: str, among: Iterable[str]) -> str:

@@ -79,9 +79,8 @@ def run_cases(files: list[Path], playbooks: Folder = None, as_json: AsJson = Fal
             continue
         for result in results:
             _show(result)
-        console.print(
-            f"{file}: {len(results)} cases, {sum(not one.passed for one in results)} failed"
-        )
+        count = sum(not one.passed for one in results)
+        console.print(f"{file}: {len(results)} cases, {count} failed", soft_wrap=True)
     if as_json:
         show_json(told)
     if failed:
@@ -95,7 +94,9 @@ def _show(result: "Result") -> None:
     if result.action:
         given = ", ".join(f"{name}: {value}" for name, value in result.parameters.items())
         chosen += f" {result.action} on the {result.target}" + (f" ({given})" if given else "")
-    console.print(Text.assemble(mark, f" {result.name}: {chosen}, {by} of {result.playbook}"))
-    console.print(Text(f"       {plain(result.reason, 2000)}"))
+    console.print(
+        Text.assemble(mark, f" {result.name}: {chosen}, {by} of {result.playbook}"), soft_wrap=True
+    )
+    console.print(Text(f"       {plain(result.reason, 2000)}"), soft_wrap=True)
     for fault in result.faults:
-        console.print(Text(f"       expected otherwise: {plain(fault, 2000)}"))
+        console.print(Text(f"       expected otherwise: {plain(fault, 2000)}"), soft_wrap=True)

@@ -5,6 +5,7 @@ covered from the rule files that the tests keep.
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from tiphys.agents.fact_list import FACTS
 from tiphys.agents.playbook_file import Compiled
 from tiphys.agents.playbooks import Playbooks
+from tiphys.policies.model import Alert
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "playbooks.md"
@@ -44,8 +46,11 @@ def alerts_of(file: str) -> list[str]:
 
 
 def covering(name: str, playbooks: Playbooks) -> Compiled | None:
-    """Give the playbook of an alert, whatever its other labels."""
-    return next((one for one in playbooks.all.values() if one.covers({"alertname": name})), None)
+    """Give the playbook that answers an alert, whatever its other labels."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    plain = {"id": "a", "cluster": "c", "fingerprint": "f", "status": "firing",
+             "starts_at": now, "received_at": now, "labels": {"alertname": name}}  # fmt: skip
+    return playbooks.covering(Alert.model_validate(plain))
 
 
 def _facts() -> str:
