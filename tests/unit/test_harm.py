@@ -105,6 +105,13 @@ HARMFUL: dict[str, tuple[str, dict[str, Any], dict[str, Json] | None, str]] = {
 }  # fmt: skip
 
 
+HARMFUL |= {
+    f"{what} by {action}": (action, *HARMFUL[what][1:])
+    for action in ("raise-memory-limit", "update-config")
+    for what in ("only replica of a rollout", "budget of a rollout")
+}
+
+
 @pytest.mark.parametrize(("action", "facts", "given", "told"), HARMFUL.values(), ids=[*HARMFUL])
 def test_one_thing_that_is_odd_is_a_reason(
     action: str, facts: dict[str, Any], given: dict[str, Json] | None, told: str
