@@ -75,8 +75,8 @@ fmt: .venv/.ready ## format and sort imports
 	@$(BIN)/ruff check -q --fix . || true
 	@$(BIN)/ruff format -q .
 
-golden: chart ## rewrite all that is rendered from code: goldens, the chart's files, docs/actions.md, tables of docs/policies.md
-	@$(BIN)/python -m tools.actions_page && $(BIN)/python -m tools.policies_page
+golden: chart ## rewrite all that is rendered from code: goldens, the chart's files, docs/actions.md, tables of docs/policies.md and docs/playbooks.md
+	@$(BIN)/python -m tools.actions_page && $(BIN)/python -m tools.policies_page && $(BIN)/python -m tools.playbooks_page
 	@TIPHYS_GOLDEN=write $(BIN)/pytest -q -k golden $$(grep -rl TIPHYS_GOLDEN tests/unit --include=*.py)
 
 chart: .venv/.ready ## write what the Helm chart ships rendered

@@ -2,7 +2,7 @@
 
 Invariants: a proposal names a catalogued action, valid parameters and a target that was resolved
 and read again here; whatever does not fit becomes an escalation that says why; an action that was
-tried on a target is not proposed for it again.
+tried on a target is not proposed for it again; nor is what would do harm (`agents/harm.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from datetime import datetime
 from tiphys.agents.experience import futile
 from tiphys.agents.findings import listing
 from tiphys.agents.fitting import UnfitError, fitting
+from tiphys.agents.harm import Proposed, harm
 from tiphys.agents.notebook import Notebook, short
 from tiphys.agents.objects import dig, mapping, name_of
 from tiphys.agents.plan_secrets import secrets_in
@@ -147,17 +148,16 @@ class Decider:
         return _proposal(choice, planned, check, (*cited, *seen)), planned.facts
 
     async def _plan(self, choice: Choice, findings: Findings, book: Notebook) -> Planned:
-        target = findings.targets.get(choice.target)
-        if target is None:
-            raise ChoiceRefusedError(_no_target(choice.target, findings))
-        _refuse_again(choice.action, target, findings.case)
+        target = target_of_choice(choice, findings)
         _refuse_futile(choice, findings, book.now())
         try:
-            return await plan(
+            found = await plan(
                 self._cluster, (choice.action, choice.parameters), target, findings.case, book
             )
         except (NotApplicableError, TargetGoneError) as error:
             raise ChoiceRefusedError(f"{choice.action} cannot be done: {error}") from error
+        refuse_harm(found.action, found.parameters, target, findings)
+        return found
 
     def _check(self, state: State, sight: Sight) -> Check:
         check = Check.model_validate(state.get("check") or {})
@@ -165,6 +165,34 @@ class Decider:
         on_pods = bool(check.query) and names_a_pod(alert) and sight.workload.kind != "Pod"
         prefix = f"{name_of(sight.workload.thing)}-" if on_pods else ""
         return check.model_copy(update={"pod_prefix": prefix, "hold_seconds": self._hold})
+
+
+def target_of_choice(choice: Choice, findings: Findings) -> Target:
+    """Give what it would act on; raises `ChoiceRefusedError` where that is none, or was tried."""
+    target = findings.targets.get(choice.target)
+    if target is None:
+        raise ChoiceRefusedError(_no_target(choice.target, findings))
+    _refuse_again(choice.action, target, findings.case)
+    return target
+
+
+def fitted(wanted: tuple[str, object], target: Target) -> tuple[Action, Parameters]:
+    """Give the action and its parameters; raises `ChoiceRefusedError` where one does not fit."""
+    try:
+        action, parameters = fitting(*wanted)
+    except UnfitError as error:
+        raise ChoiceRefusedError(str(error)) from error
+    if (target.api_version, target.kind) not in action.kinds:
+        raise ChoiceRefusedError(f"{action.name} does not work on a {target.kind}")
+    return action, parameters
+
+
+def refuse_harm(action: Action, parameters: Parameters, target: Target, findings: Findings) -> None:
+    """Raise `ChoiceRefusedError` where it would do harm."""
+    given = parameters.model_dump(mode="json")
+    why = harm(Proposed(action.name, target, given, findings.facts))
+    if why:
+        raise ChoiceRefusedError(f"{action.name} would do harm: {'; '.join(why)}")
 
 
 async def plan(
@@ -178,10 +206,7 @@ async def plan(
 
     Raises `ChoiceRefusedError`, `NotApplicableError`, `TargetGoneError`, `UnansweredError`.
     """
-    try:
-        action, parameters = fitting(*wanted)
-    except UnfitError as error:
-        raise ChoiceRefusedError(str(error)) from error
+    action, parameters = fitted(wanted, target)
     use = Use(action, parameters, lambda thing, near: action.changes(thing, near, parameters))
     return await planned(cluster, use, target, case, book)
 

@@ -11,7 +11,7 @@ JSON, checkpointed before the next node runs; nothing but a `Decision` leaves.
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol, cast
 
@@ -35,6 +35,7 @@ from tiphys.agents.ports import (
     Reasoner,
     UnansweredError,
 )
+from tiphys.agents.read_allowance import Allowance, AllowedReader
 from tiphys.agents.repair import read_damage
 from tiphys.agents.second_look import SecondLook
 from tiphys.agents.state import (
@@ -102,14 +103,17 @@ class Agents:
     clock: Callable[[], datetime]
     hold_seconds: int = 30
     """How long verify wants healthy to last."""
+    allowance: Allowance = field(default_factory=Allowance)
+    """How much of the cluster one investigation may read."""
 
     def __post_init__(self) -> None:
+        self._reader = AllowedReader(self.cluster, self.allowance)
         self._on_call = OnCall(self.metrics, self.alerts, self.clock)
-        self._analysis = Analysis(self.metrics, self.cluster, self.clock)
-        self._kubectl = Kubectl(self.cluster, self.metrics, self.clock)
-        self._second_look = SecondLook(self.cluster, self.metrics, self.clock)
+        self._analysis = Analysis(self.metrics, self._reader, self.clock)
+        self._kubectl = Kubectl(self._reader, self.metrics, self.clock)
+        self._second_look = SecondLook(self._reader, self.metrics, self.clock)
         self._gatherer = Gatherer(self.metrics, self.playbooks, self.clock)
-        self._decider = Decider(self.cluster, self.reasoner, self.clock, self.hold_seconds)
+        self._decider = Decider(self._reader, self.reasoner, self.clock, self.hold_seconds)
         self._graph = self._compile()
 
     async def investigate(self, case: Case) -> Investigation:
@@ -117,6 +121,10 @@ class Agents:
 
         A finished one gives its recorded result without asking anybody again.
         """
+        with self._reader.investigation():
+            return await self._investigate(case)
+
+    async def _investigate(self, case: Case) -> Investigation:
         if found := await self._by_hand(case):
             return found
         config = _thread(case.incident, case.attempt)
@@ -133,18 +141,19 @@ class Agents:
     async def inspect(self, case: Case, proposal: Proposal) -> Inspection:
         """Read alert and target anew, for the gate just before a launch."""
         book = Notebook(self.clock)
-        alert, target = await asyncio.gather(
-            self._alert_now(case, proposal, book), self._target_now(case, proposal, book)
-        )
+        with self._reader.investigation():
+            alert, target = await asyncio.gather(
+                self._alert_now(case, proposal, book), self._target_now(case, proposal, book)
+            )
         return Inspection(alert, target, list(book.evidence))
 
     async def _by_hand(self, case: Case) -> Investigation | None:
         """Plan what a person asked for, if anybody did; nobody needs to reason about it."""
         book, hold = Notebook(self.clock), self.hold_seconds
         if case.undone:
-            decision, facts = await propose_undo(self.cluster, case, case.undone, hold, book)
+            decision, facts = await propose_undo(self._reader, case, case.undone, hold, book)
         elif case.wanted:
-            decision, facts = await propose_wish(self.cluster, case, case.wanted, hold, book)
+            decision, facts = await propose_wish(self._reader, case, case.wanted, hold, book)
         else:
             return None
         return Investigation(decision, [*book.evidence], facts, no_alert(book.now()), book.notes)
@@ -158,7 +167,8 @@ class Agents:
 
     async def damage(self, plan: Plan) -> Evidence:
         """Read what stands where a rollback did not hold, for whoever repairs it by hand."""
-        return await read_damage(self.cluster, plan, Notebook(self.clock))
+        with self._reader.investigation():
+            return await read_damage(self._reader, plan, Notebook(self.clock))
 
     async def forget(self, incident: str) -> None:
         """Delete the incident's checkpoints."""
@@ -227,8 +237,8 @@ class Agents:
         wanted = (proposal.action, proposal.parameters)
         try:
             if case.undone:
-                return (await plan_undo(self.cluster, case, case.undone, book)).facts
-            return (await plan(self.cluster, wanted, proposal.target, case, book)).facts
+                return (await plan_undo(self._reader, case, case.undone, book)).facts
+            return (await plan(self._reader, wanted, proposal.target, case, book)).facts
         except (ChoiceRefusedError, NotApplicableError, TargetGoneError) as error:
             book.refuse(f"plan {proposal.action} on {proposal.target}", str(error))
         except UnansweredError as error:

@@ -9,10 +9,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from tiphys.agents.field_owner import BUILT_IN
 from tiphys.agents.findings import findings, listing
 from tiphys.agents.garbage_facts import garbage_facts, nodes_of
 from tiphys.agents.gpu import Gpu
-from tiphys.agents.limit_facts import autoscaler_facts, budget_facts, job_facts, node_facts
+from tiphys.agents.limit_facts import (
+    autoscaler_facts,
+    budget_facts,
+    job_facts,
+    node_facts,
+    told_budget,
+)
 from tiphys.agents.memory_facts import memory_facts
 from tiphys.agents.node_around import around
 from tiphys.agents.notebook import Notebook
@@ -99,6 +106,10 @@ class Kubectl:
         if link is not None:
             namespace = text(link.thing, "metadata", "namespace")
             failing = await self._workload(link, subjects, book, facts)
+        if named := subjects.limits.get("horizontalpodautoscaler"):
+            facts["autoscaler"] = autoscaler_facts(named)
+        if named := subjects.limits.get("poddisruptionbudget"):
+            facts["budget"] = told_budget(named)
         if subjects.claim is not None:
             facts["volume"] = await volume_facts(self._cluster, subjects.claim, book, self._clock())
         node = await self._around(namespace, subjects, failing, resolver, facts)
@@ -133,13 +144,17 @@ class Kubectl:
         history = revisions(link.thing, replicasets) if link.kind == "Deployment" else []
         newest = uid_of(history[0]) if history else ""
         if link.kind in ROLLED_OUT:
-            facts["workload"] = workload_facts(link.thing, link.kind)
+            above = next((o for o in subjects.owners if o.kind not in BUILT_IN), None)
+            facts["workload"] = {
+                **workload_facts(link.thing, link.kind),
+                "operator": f"{above.kind} {above.name}" if above else "",
+            }
             facts["rollout"] = await self._rollout(link, history, pods, book)
         if link.kind == "Deployment":
             facts["garbage"] = await self._garbage(link, pods, replicasets, book)
         elif link.kind == "Job":
             facts["job"] = await self._job(link, subjects, book)
-        facts["pods"] = pods_facts(pods, newest, now)
+        facts["pods"] = pods_facts(pods, newest, now, text(link.thing, "status", "updateRevision"))
         facts["memory"] = {**memory_facts(link.thing, history, pods, now)}
         facts["autoscaler"] = autoscaler_facts(autoscaler_of(link, autoscalers))
         facts["budget"] = budget_facts(pods, budgets)

@@ -3,10 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 from tiphys.agents.objects import condition, dig, items, mapping, name_of, strings, text, whole
+from tiphys.agents.redact import redact
 from tiphys.policies.model import Json, Object
 from tiphys.workflow_templates.scheduled_runs import later_success
 
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
+_DRIVER_UPGRADE = "nvidia.com/gpu-driver-upgrade-state"
+"""The GPU operator's upgrade controller writes there how far it is with a node.
+
+https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-driver-upgrades.html
+"""
 
 
 def node_facts(node: Object) -> dict[str, Json]:
@@ -22,13 +28,18 @@ def node_facts(node: Object) -> dict[str, Json]:
         "cordoned": dig(node, "spec", "unschedulable") is True,
         "pressures": pressed,
         "taints": taints,
+        "driver_upgrade": strings(node, "metadata", "labels").get(_DRIVER_UPGRADE, ""),
     }
 
 
 def autoscaler_facts(autoscaler: Object | None) -> dict[str, Json]:
     """Give the autoscaler that owns the replicas, if there is one."""
     if autoscaler is None:
-        return {"present": False, "name": "", "min": 0, "max": 0, "current": 0, "desired": 0}
+        return {"present": False, "name": "", "min": 0, "max": 0, "current": 0, "desired": 0,
+                "active": False, "obstacle": ""}  # fmt: skip
+    active = condition(autoscaler, "ScalingActive")
+    able = condition(autoscaler, "AbleToScale")
+    stopped = next((c for c in (active, able) if text(c, "status") == "False"), {})
     return {
         "present": True,
         "name": name_of(autoscaler),
@@ -36,19 +47,35 @@ def autoscaler_facts(autoscaler: Object | None) -> dict[str, Json]:
         "max": whole(autoscaler, "spec", "maxReplicas"),
         "current": whole(autoscaler, "status", "currentReplicas"),
         "desired": whole(autoscaler, "status", "desiredReplicas"),
+        "active": text(active, "status") == "True" and not stopped,
+        "obstacle": _said(stopped),
     }
+
+
+def _said(stopped: Object) -> str:
+    """Give a condition's reason and message; empty for none."""
+    words = f"{text(stopped, 'reason')}: {redact(text(stopped, 'message'))}"
+    return words[:300] if stopped else ""
 
 
 def budget_facts(pods: Sequence[Object], budgets: Sequence[Object]) -> dict[str, Json]:
     """Give the tightest disruption budget that covers any of the pods."""
     covering = [b for b in budgets if any(_selects(b, pod) for pod in pods)]
     if not covering:
-        return {"present": False, "name": "", "allowed": 0}
-    tightest = min(covering, key=lambda b: whole(b, "status", "disruptionsAllowed"))
+        return {"present": False, "name": "", "allowed": 0, "wanted": 0, "healthy": 0,
+                "expected": 0}  # fmt: skip
+    return told_budget(min(covering, key=lambda b: whole(b, "status", "disruptionsAllowed")))
+
+
+def told_budget(budget: Object) -> dict[str, Json]:
+    """Give what one disruption budget asks for and has."""
     return {
         "present": True,
-        "name": name_of(tightest),
-        "allowed": whole(tightest, "status", "disruptionsAllowed"),
+        "name": name_of(budget),
+        "allowed": whole(budget, "status", "disruptionsAllowed"),
+        "wanted": whole(budget, "status", "desiredHealthy"),
+        "healthy": whole(budget, "status", "currentHealthy"),
+        "expected": whole(budget, "status", "expectedPods"),
     }
 
 

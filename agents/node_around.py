@@ -12,7 +12,7 @@ def around(node: Object, nodes: Sequence[Object]) -> dict[str, Json]:
     """Give what is found wrong with a node, and how the other nodes of the cluster are."""
     problems = problems_of(node)
     wrong = {*problems, *_strings(node_facts(node)["pressures"])}
-    takers, ill = 0, list[Json]()
+    takers, ill, lost = 0, list[Json](), list[Json]()
     for other in nodes:
         if name_of(other) == name_of(node):
             continue
@@ -21,7 +21,14 @@ def around(node: Object, nodes: Sequence[Object]) -> dict[str, Json]:
         theirs = {*problems_of(other), *_strings(seen["pressures"])}
         if theirs & wrong:
             ill.append(name_of(other))
-    return {"problems": [*problems], "others_open": takers, "others_ill": sorted(ill, key=str)}
+        if seen["ready"] is False and seen["cordoned"] is False:
+            lost.append(name_of(other))
+    return {
+        "problems": [*problems],
+        "others_open": takers,
+        "others_ill": sorted(ill, key=str),
+        "others_not_ready": sorted(lost, key=str),
+    }
 
 
 def _strings(value: Json) -> list[str]:

@@ -4,6 +4,7 @@ Every action, parameter name, fact path and placeholder is checked when the file
 none of them can fail for the first time at night.
 """
 
+import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,9 +24,12 @@ from tiphys.policies.strict_yaml import Document, YamlUnreadableError, read_yaml
 from tiphys.workflow_templates.catalogue import UnknownActionError, find
 
 PLACES: Final = ("namespace", "pod", "deployment", "statefulset", "daemonset", "node", "workload",
-                 "workload_pods", "job_name", "persistentvolumeclaim")  # fmt: skip
+                 "workload_pods", "job_name", "persistentvolumeclaim", "instance",
+                 "job")  # fmt: skip
 """What `{…}` may name in a query; `workload_pods` goes with `=~`, the others with `=`."""
 PLACE: Final = re.compile(r"\{(" + "|".join(PLACES) + r")\}")
+_BARE: Final = re.compile(r"\{\s*([A-Za-z_]+)\s*\}")
+"""A name alone in braces, which is no PromQL."""
 FACT: Final = re.compile(r"\{([a-z_]+(?:\.[a-zA-Z0-9_]+)+)\}")
 
 
@@ -34,7 +38,9 @@ class PlaybookInvalidError(Exception):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", coerce_numbers_to_str=True, use_attribute_docstrings=True
+    )
 
 
 class Match(_Part):
@@ -128,11 +134,13 @@ class Playbook(_Part):
 class Compiled:
     """A playbook with its expressions ready to run."""
 
-    def __init__(self, book: Playbook, where: str) -> None:
+    def __init__(self, book: Playbook, where: str, document: Document) -> None:
         """Raises `ExpressionInvalidError` with the key in its message."""
         self.book = book
         self.where = where
         """The file it came from."""
+        self.document = document
+        """What it was read from, with the lines."""
         self.conditions: list[Expression] = []
         self.parameters: list[Mapping[str, Expression | Json]] = []
         self._pattern = re.compile(book.match.pattern) if book.match.pattern else None
@@ -199,7 +207,7 @@ class PlaybookFile:
             self._refuse_at(first["loc"], first["msg"].removeprefix("Value error, "))
         self._check(book)
         try:
-            return Compiled(book, str(self.path))
+            return Compiled(book, str(self.path), document)
         except ExpressionInvalidError as error:
             key, _, why = str(error).partition(": ")
             self._refuse_at(_split(key), why)
@@ -214,6 +222,10 @@ class PlaybookFile:
                 self._check_ruling(ruling, answer, ("answers", i, "rules_out", j))
         for i, gather in enumerate(book.gather):
             filled = PLACE.sub('"x"', gather.query)
+            for name in _BARE.findall(filled):
+                close = difflib.get_close_matches(name, PLACES, n=1)
+                meant = f"; did you mean {{{close[0]}}}?" if close else ""
+                self._refuse_at(("gather", i, "query"), f"{{{name}}} names nothing{meant}")
             try:
                 promql_parser.parse(filled)
             except ValueError as error:

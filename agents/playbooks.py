@@ -5,7 +5,7 @@ tried, since nobody knows whether this one should have applied.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -20,8 +20,19 @@ from tiphys.policies.expressions import Expression, ExpressionFailedError, Scope
 from tiphys.policies.model import Alert, DecidedBy, Json, RuledOut
 from tiphys.workflow_templates.catalogue import find
 
+BUILT_IN: Final = Path(str(files("tiphys.agents") / "playbooks"))
+"""The folder of the playbooks that we bring."""
 DEFAULT: Final = "default"
 """The name of the answer for alerts that no playbook covers."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A choice, and by which of the playbook's answers."""
+
+    choice: Choice
+    number: int | None
+    """Counts from 1; None where no answer holds, or nobody can tell which."""
 
 
 class Playbooks:
@@ -33,7 +44,7 @@ class Playbooks:
     @staticmethod
     def load(folder: Path | None = None) -> "Playbooks":
         """Read the built-in playbooks, then a folder's; raises `PlaybookInvalidError`."""
-        with_ours = _read(Path(str(files("tiphys.agents") / "playbooks")))
+        with_ours = _read(BUILT_IN)
         if folder is None:
             return Playbooks(list(with_ours.values()))
         if not folder.is_dir():
@@ -54,11 +65,16 @@ class Playbooks:
 
     async def decide(self, findings: Findings) -> Choice:
         """Choose by the case's playbook."""
+        return self.chosen(findings).choice
+
+    def chosen(self, findings: Findings) -> Chosen:
+        """Choose, and say by which answer."""
         playbook = self.match(findings.case)
         if playbook is None:
             alerts = firing(findings.case)
             name = alerts[0].name if alerts else "(none)"
-            return _choice(findings, DEFAULT, Answer.ESCALATE, f"no playbook for alert {name}")
+            choice = _choice(findings, DEFAULT, Answer.ESCALATE, f"no playbook for alert {name}")
+            return Chosen(choice, None)
         return _chosen(playbook, findings)
 
 
@@ -75,32 +91,35 @@ def _read(folder: Path) -> dict[str, Compiled]:
     return found
 
 
-def _chosen(playbook: Compiled, findings: Findings) -> Choice:
+def _chosen(playbook: Compiled, findings: Findings) -> Chosen:
     try:
         scope = Scope(findings.facts)
-        for i, answer in enumerate(playbook.book.answers):
-            if not playbook.conditions[i].holds(scope):
-                continue
-            reason = filled(answer.words, findings.facts)
-            if answer.act is None:
-                kind = Answer.NOTHING if answer.nothing is not None else Answer.ESCALATE
-                return _explained(_choice(findings, playbook, kind, reason), answer, findings)
-            if findings.case.attempts and not answer.act.next:
-                return _choice(findings, playbook, Answer.ESCALATE, tried(findings.case))
-            parameters = {
-                name: value.evaluate(scope) if isinstance(value, Expression) else value
-                for name, value in playbook.parameters[i].items()
-            }
-            act = (answer.act.action, answer.act.target, parameters)
-            choice = _choice(findings, playbook, Answer.ACT, reason, act=act)
-            return _explained(choice, answer, findings)
+        for i in range(len(playbook.book.answers)):
+            if playbook.conditions[i].holds(scope):
+                return Chosen(_answered(playbook, i, findings, scope), i + 1)
     except ExpressionFailedError as error:
-        return _choice(
-            findings, playbook, Answer.ESCALATE, f"the playbook could not be followed: {error}"
-        )
-    return _choice(
-        findings, playbook, Answer.ESCALATE, "the playbook has no answer for what was seen"
-    )
+        why = f"the playbook could not be followed: {error}"
+        return Chosen(_choice(findings, playbook, Answer.ESCALATE, why), None)
+    why = "the playbook has no answer for what was seen"
+    return Chosen(_choice(findings, playbook, Answer.ESCALATE, why), None)
+
+
+def _answered(playbook: Compiled, i: int, findings: Findings, scope: Scope) -> Choice:
+    """Give the answer that holds as a choice; raises `ExpressionFailedError`."""
+    answer = playbook.book.answers[i]
+    reason = filled(answer.words, findings.facts)
+    if answer.act is None:
+        kind = Answer.NOTHING if answer.nothing is not None else Answer.ESCALATE
+        return _explained(_choice(findings, playbook, kind, reason), answer, findings)
+    if findings.case.attempts and not answer.act.next:
+        return _choice(findings, playbook, Answer.ESCALATE, tried(findings.case))
+    parameters = {
+        name: value.evaluate(scope) if isinstance(value, Expression) else value
+        for name, value in playbook.parameters[i].items()
+    }
+    act = (answer.act.action, answer.act.target, parameters)
+    choice = _choice(findings, playbook, Answer.ACT, reason, act=act)
+    return _explained(choice, answer, findings)
 
 
 def _explained(choice: Choice, answer: Written, findings: Findings) -> Choice:

@@ -164,8 +164,18 @@ def _ready_since(live: Sequence[Object], failing: Sequence[Object]) -> int:
     return sum(1 for moment in born if moment is not None and moment > max(known))
 
 
-def pods_facts(pods: Sequence[Object], newest: str, now: datetime) -> dict[str, Json]:
-    """Count a workload's pods by what holds them up; `newest` is the newest ReplicaSet's uid."""
+def _revision(pod: Object) -> str:
+    return text(pod, "metadata", "labels", "controller-revision-hash")
+
+
+def pods_facts(
+    pods: Sequence[Object], newest: str, now: datetime, wanted: str = ""
+) -> dict[str, Json]:
+    """Count a workload's pods by what holds them up.
+
+    `newest` is the newest ReplicaSet's uid; `wanted` the revision that a StatefulSet wants, whose
+    pods bear it as a label.
+    """
     live = [p for p in pods if trouble_of(p, now) not in {Trouble.TERMINATING, Trouble.ENDED}]
     failing = [p for p in live if not is_ready(p)]
     counts = Counter(trouble_of(p, now) for p in live)
@@ -183,6 +193,7 @@ def pods_facts(pods: Sequence[Object], newest: str, now: datetime) -> dict[str, 
         "newest_failing": sum(1 for p in failing if uid_of(p) in fresh),
         "older_ready": sum(1 for p in live if uid_of(p) not in fresh and is_ready(p)),
         "older_failing": sum(1 for p in failing if uid_of(p) not in fresh),
+        "outdated_failing": sum(1 for p in failing if wanted and _revision(p) != wanted),
         "ready_since": _ready_since(live, failing),
         **by_trouble,
     }

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tiphys.agents.named_limits import LIMITS, covered_by, names_a_limit, scaled_by
 from tiphys.agents.notebook import Notebook
 from tiphys.agents.objects import (
     controller_of,
@@ -58,6 +59,8 @@ class Subjects:
 
     claim: Object | None = None
     """The PersistentVolumeClaim that the gravest alert names, if it exists."""
+    limits: dict[str, Object] = field(default_factory=dict[str, Object])
+    """The autoscaler and the disruption budget that alerts name, by their label."""
     pod: Object | None = None
     """The pod that the gravest alert names, if it still exists."""
     workload: Link | None = None
@@ -76,10 +79,11 @@ class Subjects:
 def names_a_pod(labels: Mapping[str, Json]) -> bool:
     """Tell whether an alert is about a pod.
 
-    Beside a workload's label, or a node's condition or taint, `pod` is that of the exporter which
-    told of it.
+    Beside the label of a workload or a limit, or a node's condition or taint, `pod` is that of the
+    exporter which told of it.
     """
     told = any(labels.get(label) for label in WORKLOADS) or _names_a_node(labels)
+    told = told or bool(names_a_limit(labels))
     return bool(labels.get("pod")) and not told
 
 
@@ -145,6 +149,8 @@ class Resolver:
             return await self.climb(Link(api_version, kind, thing))
         if namespace and labels.get(CLAIM_LABEL):
             return await self._from_claim(namespace, labels[CLAIM_LABEL], found)
+        if namespace and names_a_limit({**labels}):
+            return await self._from_limit(namespace, labels, found)
         if namespace and names_a_pod({**labels}):
             return await self._from_pod(namespace, labels["pod"], found)
         if labels.get("node"):
@@ -178,6 +184,27 @@ class Resolver:
         found.claim = found.claim or claim
         links, above = await self.around_claim(Link(*CLAIM, claim))
         return (links[-1], above) if len(links) > 1 else None
+
+    async def _from_limit(
+        self, namespace: str, labels: Mapping[str, str], found: Subjects
+    ) -> tuple[Link, list[Owner]] | None:
+        """Follow an autoscaler or a budget; a budget over several workloads leads to none."""
+        label = names_a_limit({**labels})
+        kind = LIMITS[label]
+        limit = await self.get(*kind, namespace, labels[label])
+        if limit is None:
+            found.missing.append(f"{kind[1]} {namespace}/{labels[label]}")
+            return None
+        found.limits.setdefault(label, limit)
+        if label == "horizontalpodautoscaler":
+            scaled = await scaled_by(self, limit)
+            return await self.climb(Link(*scaled)) if scaled else None
+        tops = [
+            await self.climb(Link("v1", "Pod", pod))
+            for pod in await covered_by(self._cluster, limit)
+        ]
+        one = {uid_of(link.thing): (link, owners) for link, owners in tops}
+        return next(iter(one.values())) if len(one) == 1 else None
 
     async def around_claim(self, start: Link) -> tuple[list[Link], list[Owner]]:
         """Give a claim, and above it its own controller or the workload whose pods use it."""

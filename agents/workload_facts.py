@@ -17,6 +17,7 @@ from tiphys.agents.objects import (
 )
 from tiphys.agents.pod_facts import Trouble, minutes_between, trouble_of
 from tiphys.policies.model import Json, Object
+from tiphys.workflow_templates.rollouts import turnover
 
 RECENT_MINUTES = 60.0
 """A rollout of the last hour is the first suspect."""
@@ -54,7 +55,19 @@ def workload_facts(workload: Object, kind: str) -> dict[str, Json]:
         "ready": ready,
         "paused": dig(workload, "spec", "paused") is True,
         "progressing_reason": text(condition(workload, "Progressing"), "reason"),
+        "seen": whole(workload, "status", "observedGeneration")
+        >= whole(workload, "metadata", "generation"),
+        "strategy": _strategy(workload),
+        "partition": whole(workload, "spec", "updateStrategy", "rollingUpdate", "partition"),
+        "misscheduled": whole(workload, "status", "numberMisscheduled"),
+        "rollout_takes": turnover({**workload, "kind": kind}).missing,
     }
+
+
+def _strategy(workload: Object) -> str:
+    """Give how its pods are replaced; Kubernetes' default is RollingUpdate."""
+    named = [text(workload, "spec", field, "type") for field in ("strategy", "updateStrategy")]
+    return next(filter(None, named), "RollingUpdate")
 
 
 def rollout_moves(workload: Object, kind: str) -> bool:

@@ -11,6 +11,7 @@ from tiphys.service import (
     ask_commands,
     commands,
     people_commands,
+    playbook_commands,
     policy_commands,
     setup_commands,
     stop_commands,
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.add_typer(commands.incidents_app, name="incidents")
 app.add_typer(commands.audit_app, name="audit")
 app.add_typer(policy_commands.policy_app, name="policy")
+app.add_typer(playbook_commands.playbook_app, name="playbook")
 app.add_typer(commands.alerts_app, name="alerts")
 app.add_typer(people_commands.people_app, name="people")
 app.add_typer(people_commands.reviews_app, name="reviews")

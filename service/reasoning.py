@@ -13,6 +13,7 @@ from tiphys.agents.graph import Agents
 from tiphys.agents.playbook_file import PlaybookInvalidError
 from tiphys.agents.playbooks import Playbooks
 from tiphys.agents.ports import AlertSource, Metrics, Reasoner
+from tiphys.agents.read_allowance import Allowance
 from tiphys.service.errors import BadInputError
 from tiphys.service.kubernetes_reader import KubernetesReader
 from tiphys.service.ledger import utc_now
@@ -54,6 +55,9 @@ async def open_agents(
             playbooks=playbooks,
             checkpointer=checkpointer,
             clock=utc_now,
+            allowance=Allowance(
+                calls=settings.investigation_calls, log_bytes=settings.investigation_log_bytes
+            ),
         )
 
 

@@ -102,6 +102,10 @@ class Settings(BaseSettings):
     """How long after its intent a Workflow may still start to act."""
     investigation_seconds: float = Field(default=60.0, gt=0)
     """How long the agents may take before a human is told."""
+    investigation_calls: int = Field(default=300, ge=20)
+    """How many questions to Kubernetes one investigation may ask before a human is told."""
+    investigation_log_bytes: int = Field(default=1 << 20, ge=1 << 16)
+    """How many bytes of logs one investigation may read."""
 
     model_base_url: str | None = None
     """OpenAI-compatible endpoint; without it the playbooks decide."""

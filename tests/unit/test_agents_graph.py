@@ -25,6 +25,7 @@ from tiphys.agents.ports import (
     Series,
     UnansweredError,
 )
+from tiphys.agents.read_allowance import Allowance
 from tiphys.policies.model import (
     Alert,
     AlertFacts,
@@ -369,6 +370,70 @@ async def test_a_choice_that_does_not_fit_becomes_an_escalation(
     decision = (await Ports(reasoner=reasoner).agents().investigate(CASE)).decision
     assert isinstance(decision, Escalate)
     assert told in decision.reason
+
+
+@pytest.mark.parametrize("reasoner", [PLAYBOOKS, act("restart-pod", "pod")],
+                         ids=["playbooks", "model"])  # fmt: skip
+async def test_what_would_do_harm_goes_to_a_human_whoever_chose(reasoner: Reasoner) -> None:
+    ports = Ports(reasoner=reasoner)
+    ports.cluster.find("Node", "n1")["spec"] = {"unschedulable": True}
+    decision = (await ports.agents().investigate(CASE)).decision
+    assert isinstance(decision, Escalate)
+    assert "restart-pod would do harm: somebody has cordoned node n1" in decision.reason
+
+
+async def test_an_investigation_that_would_read_too_much_goes_to_a_human() -> None:
+    ports = Ports()
+    agents = replace(ports.agents(), allowance=Allowance(calls=4))
+    found = await agents.investigate(CASE)
+    assert isinstance(found.decision, Escalate)
+    assert "has asked Kubernetes 4 questions" in found.decision.reason
+    assert len(ports.cluster.asked) == 4
+    assert isinstance((await Ports().agents().investigate(CASE)).decision, Proposal)
+
+
+async def test_an_alert_about_an_autoscaler_leads_to_what_it_scales() -> None:
+    ports = Ports(metrics=None)
+    scaler = {"name": "cart", "namespace": "shop", "uid": "uid-hpa"}
+    ports.cluster.objects.append(
+        {
+            "kind": "HorizontalPodAutoscaler",
+            "metadata": scaler,
+            "spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "cart"}},
+            "status": {"currentReplicas": 2, "desiredReplicas": 2,
+                       "conditions": [{"type": "ScalingActive", "status": "True"}]},
+        }
+    )  # fmt: skip
+    labels = {"pod": "exporter-0", "horizontalpodautoscaler": "cart"}
+    case = replace(CASE, alerts=[alert("KubeHpaMaxedOut", **labels)])
+    found = await ports.agents().investigate(case)
+    assert isinstance(found.decision, Escalate)
+    assert "1 are not ready (cart-abc12-bbbbb)" in found.decision.reason
+    assert not any("exporter-0" in one for one in ports.cluster.asked)
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["of one workload", "of several"])
+async def test_an_alert_about_a_budget_leads_to_the_workload_that_it_covers(others: bool) -> None:
+    ports = Ports(metrics=None, reasoner=Scripted(None))
+    scripted = ports.reasoner
+    budget = {
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "cart", "namespace": "shop", "uid": "uid-pdb"},
+        "spec": {"selector": {"matchLabels": {"app": "cart"}}},
+        "status": {"desiredHealthy": 2, "currentHealthy": 1, "expectedPods": 2},
+    }
+    ports.cluster.objects.append(budget)
+    if others:
+        ports.cluster.objects.append(pod("alone", ready=True, owner=owned("Other", "o", "uid-o")))
+    labels = {"pod": "exporter-0", "poddisruptionbudget": "cart"}
+    case = replace(CASE, alerts=[alert("KubePdbNotEnoughHealthyPods", **labels)])
+    await ports.agents().investigate(case)
+    assert isinstance(scripted, Scripted)
+    (seen,) = scripted.seen
+    told = seen.facts["budget"]
+    assert isinstance(told, dict)
+    assert (told["wanted"], told["healthy"], told["expected"]) == (2, 1, 2)
+    assert [*seen.targets] == ([] if others else ["workload", "pod", "node"])
 
 
 async def test_what_was_tried_is_not_proposed_again_whoever_asks() -> None:

@@ -183,4 +183,8 @@ def test_the_other_nodes_are_counted_and_compared() -> None:
         "problems": ["ReadonlyFilesystem"],
         "others_open": 2,
         "others_ill": ["n2"],
+        "others_not_ready": [],
     }
+    lost = {"metadata": {"name": "n5"}}
+    closed = {"metadata": {"name": "n6"}, "spec": {"unschedulable": True}}
+    assert around(sick, [sick, *others, lost, closed])["others_not_ready"] == ["n5"]
