@@ -128,8 +128,11 @@ class Decider:
         try:
             choice = await self._reasoner.decide(findings)
         except ReasonerFailedError as error:
+            book.evidence += error.fetched
             reason = f"no reasoner has an answer: {error}"
             return Escalate(reason=reason, evidence=(*known,), decided_by=BY_ON_CALL), None
+        book.evidence += choice.fetched
+        known += [e.id for e in choice.fetched if e.ok]
         cited = tuple(dict.fromkeys(e for e in choice.evidence if e in known)) or (*known,)
         if choice.answer is Answer.NOTHING:
             return NoAction(
@@ -139,13 +142,14 @@ class Decider:
             return Escalate(
                 reason=choice.reason, evidence=cited, decided_by=choice.decided_by
             ), None
+        read = len(book.evidence)
         try:
             planned = await self._plan(choice, findings, book)
         except (ChoiceRefusedError, UnansweredError) as error:
             wanted = f"{choice.action} on the {choice.target}: {choice.reason}"
             reason = short(f"{error} (wanted: {wanted})", 1_500)
             return Escalate(reason=reason, evidence=cited, decided_by=choice.decided_by), None
-        seen = tuple(e.id for e in book.evidence if e.ok)
+        seen = tuple(e.id for e in book.evidence[read:] if e.ok)
         check = self._check(state, planned.sight)
         return _proposal(choice, planned, check, (*cited, *seen)), planned.facts
 

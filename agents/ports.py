@@ -186,10 +186,17 @@ class Choice:
     """A role in `Findings.targets`; empty unless the answer is ACT."""
     parameters: Mapping[str, Json] = field(default_factory=dict[str, Json])
     confidence: float = 1.0
+    fetched: Sequence[Evidence] = ()
+    """What the reasoner had read beside the findings."""
+    shared_from: str = ""
+    """The incident that was investigated in this one's place; empty: this one was."""
 
 
 class ReasonerFailedError(Exception):
     """The reasoner has no usable answer: down, slow, over budget or nonsensical; says which."""
+
+    fetched: Sequence[Evidence] = ()
+    """What it had read until then."""
 
 
 class Reasoner(Protocol):
