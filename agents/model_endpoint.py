@@ -5,6 +5,7 @@ are not followed and the environment lends no key, proxy or organisation; an ans
 bound, undecoded, so that no endpoint can fill the memory.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -13,6 +14,9 @@ import openai
 from pydantic import SecretStr
 
 from tiphys.agents.model_failures import AnswerUnreadableError
+
+# The client writes again what it was sent and did not check, and would print it where it is odd.
+warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
 
 MAX_BYTES: Final = 256 << 10
 """Of one answer."""
