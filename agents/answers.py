@@ -1,18 +1,19 @@
-"""What a model may answer: pydantic types built anew for each question from what really exists.
+"""What a model may answer: pydantic types built for each question from what really exists.
 
-Invariant: an action, a target or a piece of evidence that was not offered cannot be said; an answer
-that says one is malformed, never repaired.
+Invariant: an action, a target, a piece of evidence or a read that was not offered cannot be said;
+an answer that says one is malformed, and nothing of it is used.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from tiphys.agents.reads import MOST_AT_ONCE, Offer, closed, read_types
 from tiphys.policies.model import Target
 from tiphys.workflow_templates.action import Action, Parameters
 
@@ -48,12 +49,39 @@ class Act(Said):
     parameters: Parameters
 
 
+class Ask(BaseModel):
+    """More has to be read first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    answer: Literal["ask"]
+    why: str
+    reads: list[Any] = Field(min_length=1, max_length=MOST_AT_ONCE)
+
+
 class Answered(BaseModel):
     """The whole answer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    decision: Act | Nothing | Handover
+    decision: Act | Nothing | Handover | Ask
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Give the schema that the client sends with each request; it is written once.
+
+        That takes most of a request's processor time, and the service has one event loop.
+        """
+        return super().model_json_schema(*args, **kwargs) if args or kwargs else _schema_of(cls)
+
+
+def _schema_of(kind: type[Answered]) -> dict[str, Any]:
+    return json.loads(_schema_text(kind))  # a copy: the client changes what it is given
+
+
+@lru_cache(maxsize=256)
+def _schema_text(kind: type[Answered]) -> str:
+    return json.dumps(super(Answered, kind).model_json_schema())
 
 
 @dataclass(frozen=True)
@@ -80,15 +108,18 @@ def options(actions: Sequence[Action], targets: Mapping[str, Target]) -> tuple[O
     return tuple(option for option in found if option.roles)
 
 
-def answer_type(offered: Sequence[Option], evidence: Sequence[str]) -> type[Answered]:
-    """Build the type of the answer: only these actions, targets and evidence exist in it."""
-    cited = (list[_closed("EvidenceId", evidence)], ...)
+@lru_cache(maxsize=256)
+def answer_type(
+    offered: tuple[Option, ...], evidence: tuple[str, ...], reads: Offer | None = None
+) -> type[Answered]:
+    """Build the type of the answer: only these actions, targets, evidence and reads are in it."""
+    cited = (list[closed("EvidenceId", evidence)], ...)
     kinds: list[Any] = [
         create_model(
             f"Act_{option.action.name.replace('-', '_')}",
             __base__=Act,
             action=(Literal[option.action.name], ...),  # type: ignore[valid-type]
-            target=(_closed(f"Target_{option.action.name.replace('-', '_')}", option.roles), ...),
+            target=(closed(f"Target_{option.action.name.replace('-', '_')}", option.roles), ...),
             parameters=(option.action.parameters, ...),
             evidence=cited,
         )
@@ -98,9 +129,10 @@ def answer_type(offered: Sequence[Option], evidence: Sequence[str]) -> type[Answ
         create_model("Nothing", __base__=Nothing, evidence=cited),
         create_model("Handover", __base__=Handover, evidence=cited),
     ]
+    listed = read_types(reads) if reads else []
+    if listed:
+        either: Any = list[reduce(or_, listed)]  # type: ignore[misc]
+        some = (either, Field(min_length=1, max_length=MOST_AT_ONCE))
+        kinds.append(create_model("Ask", __base__=Ask, reads=some))
     whole: Any = reduce(or_, kinds)
     return create_model("Answer", __base__=Answered, decision=(whole, ...))
-
-
-def _closed(name: str, values: Sequence[str]) -> Any:
-    return Enum(name, [(value, value) for value in values], type=str)

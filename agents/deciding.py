@@ -128,13 +128,17 @@ class Decider:
         try:
             choice = await self._reasoner.decide(findings)
         except ReasonerFailedError as error:
+            book.evidence += error.fetched
             reason = f"no reasoner has an answer: {error}"
             return Escalate(reason=reason, evidence=(*known,), decided_by=BY_ON_CALL), None
+        book.evidence += choice.fetched
+        known += [e.id for e in choice.fetched if e.ok]
         cited = tuple(dict.fromkeys(e for e in choice.evidence if e in known)) or (*known,)
         if choice.answer is not Answer.ACT:
             kind = NoAction if choice.answer is Answer.NOTHING else Escalate
             ruled, by = tuple(choice.ruled_out), choice.decided_by
             return kind(reason=choice.reason, evidence=cited, decided_by=by, ruled_out=ruled), None
+        read = len(book.evidence)
         try:
             planned = await self._plan(choice, findings, book)
         except (ChoiceRefusedError, UnansweredError) as error:
@@ -143,7 +147,7 @@ class Decider:
             ruled = (*_ruled_out(choice, error), *choice.ruled_out)
             by = choice.decided_by
             return Escalate(reason=reason, evidence=cited, decided_by=by, ruled_out=ruled), None
-        seen = tuple(e.id for e in book.evidence if e.ok)
+        seen = tuple(e.id for e in book.evidence[read:] if e.ok)
         check = self._check(state, planned.sight)
         return _proposal(choice, planned, check, (*cited, *seen)), planned.facts
 

@@ -200,10 +200,17 @@ class Choice:
     """What would have been tempting, and why it was not chosen."""
     risks: str = ""
     """What could go wrong; empty: what the action says of itself."""
+    fetched: Sequence[Evidence] = ()
+    """What the reasoner had read beside the findings."""
+    shared_from: str = ""
+    """The incident that was investigated in this one's place; empty: this one was."""
 
 
 class ReasonerFailedError(Exception):
     """The reasoner has no usable answer: down, slow, over budget or nonsensical; says which."""
+
+    fetched: Sequence[Evidence] = ()
+    """What it had read until then."""
 
 
 class Reasoner(Protocol):

@@ -7,19 +7,16 @@ from pathlib import Path
 from kubernetes.aio import client as kubernetes_client
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from tiphys.agents.budget import Meter
-from tiphys.agents.fallback import WithFallback
 from tiphys.agents.graph import Agents
 from tiphys.agents.playbook_file import PlaybookInvalidError
 from tiphys.agents.playbooks import Playbooks
-from tiphys.agents.ports import AlertSource, Metrics, Reasoner
+from tiphys.agents.ports import AlertSource, ClusterReader, Metrics, Reasoner
 from tiphys.agents.read_allowance import Allowance
 from tiphys.service.errors import BadInputError
 from tiphys.service.kubernetes_reader import KubernetesReader
 from tiphys.service.ledger import utc_now
 from tiphys.service.prometheus import Prometheus
 from tiphys.service.settings import Settings
-from tiphys.workflow_templates import catalogue
 
 
 def read_playbooks(folder: Path | None) -> Playbooks:
@@ -35,7 +32,7 @@ async def open_agents(
     settings: Settings, alerts: AlertSource | None, kubernetes: kubernetes_client.ApiClient
 ) -> AsyncGenerator[Agents]:
     """Open the agents with their own checkpoints; closes those at the end."""
-    playbooks = read_playbooks(settings.playbooks)
+    playbooks, cluster = read_playbooks(settings.playbooks), KubernetesReader(kubernetes)
     # A file of its own: shared with other writers, each node would cost three times as much.
     path = settings.data_dir / "checkpoints.db"
     if settings.external_database:
@@ -45,11 +42,11 @@ async def open_agents(
     async with (
         AsyncSqliteSaver.from_conn_string(str(path)) as checkpointer,
         _open_metrics(settings) as metrics,
-        _open_reasoner(settings, playbooks) as reasoner,
+        _open_reasoner(settings, playbooks, cluster, metrics) as reasoner,
     ):
         yield Agents(
             metrics=metrics,
-            cluster=KubernetesReader(kubernetes),
+            cluster=cluster,
             alerts=alerts,
             reasoner=reasoner,
             playbooks=playbooks,
@@ -74,20 +71,13 @@ async def _open_metrics(settings: Settings) -> AsyncGenerator[Metrics | None]:
 
 
 @contextlib.asynccontextmanager
-async def _open_reasoner(settings: Settings, playbooks: Playbooks) -> AsyncGenerator[Reasoner]:
+async def _open_reasoner(
+    settings: Settings, playbooks: Playbooks, cluster: ClusterReader, metrics: Metrics | None
+) -> AsyncGenerator[Reasoner]:
     if settings.model_base_url is None:
         yield playbooks
         return
-    from tiphys.agents.model_reasoner import Endpoint, ModelReasoner  # slow to import
+    from tiphys.service.asking_models import open_model  # slow to import
 
-    endpoint = Endpoint(
-        base_url=settings.model_base_url,
-        model=settings.model,
-        api_key=settings.model_api_key,
-        timeout=settings.model_timeout,
-    )
-    model = ModelReasoner.connect(endpoint, catalogue.every(), Meter())
-    try:
-        yield WithFallback(model, playbooks)
-    finally:
-        await model.close()
+    async with open_model(settings, playbooks, cluster, metrics) as reasoner:
+        yield reasoner

@@ -30,6 +30,8 @@ def run(settings: Settings) -> None:
         raise BadInputError(settings.lacking)
     if settings.slack_lacking and Role.GATEWAY in settings.roles:
         raise BadInputError(settings.slack_lacking)
+    if settings.model_lacking and Role.AGENTS in settings.roles:
+        raise BadInputError(settings.model_lacking)
     if settings.identity_lacking:
         raise BadInputError(settings.identity_lacking)
     if settings.people is not None and Role.GATEWAY in settings.roles:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from tiphys.policies.correlation import TELLERS
+from tiphys.service.model_settings import ModelSettings
 from tiphys.service.roles import ALL, Role, parse_roles
 
 
-class Settings(BaseSettings):
+class Settings(ModelSettings):
     """One frozen object, made where the process starts and handed down."""
 
     model_config = SettingsConfigDict(
@@ -107,15 +108,6 @@ class Settings(BaseSettings):
     investigation_log_bytes: int = Field(default=1 << 20, ge=1 << 16)
     """How many bytes of logs one investigation may read."""
 
-    model_base_url: str | None = None
-    """OpenAI-compatible endpoint; without it the playbooks decide."""
-    model: str = ""
-    """The model's name at that endpoint."""
-    model_api_key: SecretStr | None = None
-    """Its key."""
-    model_timeout: float = Field(default=20.0, gt=0)
-    """Seconds for one model call."""
-
     slack_bot_token: SecretStr | None = None
     """Slack's bot token (`xoxb-…`); without it there is no Slack."""
     slack_app_token: SecretStr | None = None
@@ -210,6 +202,20 @@ class Settings(BaseSettings):
             return "Slack needs TIPHYS_SLACK_APP_TOKEN or TIPHYS_SLACK_SIGNING_SECRET"
         if self.people is None:
             return "Slack needs TIPHYS_PEOPLE, or nobody there may do anything"
+        return ""
+
+    @property
+    def model_lacking(self) -> str:
+        """What keeps the model from being asked as it was meant; empty when nothing."""
+        if self.model_base_url is None:
+            return "TIPHYS_MODEL_RECORD needs TIPHYS_MODEL_BASE_URL" if self.model_record else ""
+        if not self.model:
+            return "TIPHYS_MODEL_BASE_URL needs TIPHYS_MODEL, the model's name there"
+        if self.model_seconds_per_incident >= self.investigation_seconds:
+            return (
+                "TIPHYS_MODEL_SECONDS_PER_INCIDENT must be less than TIPHYS_INVESTIGATION_SECONDS "
+                f"({self.investigation_seconds:g}), or no playbook could answer after the model"
+            )
         return ""
 
     @property

@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from tiphys.agents.fact_list import FACTS
-from tiphys.agents.fallback import WithFallback
 from tiphys.agents.playbook_file import PlaybookInvalidError
 from tiphys.agents.playbooks import Playbooks
 from tiphys.agents.ports import (
@@ -19,6 +18,7 @@ from tiphys.agents.ports import (
     Findings,
     ReasonerFailedError,
 )
+from tiphys.agents.two_opinions import TwoOpinions
 from tiphys.policies.model import Alert, Json, Outcome, Target
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,7 +214,7 @@ class _Broken:
 
 
 async def test_the_playbooks_answer_when_the_first_reasoner_fails(tmp_path: Path) -> None:
-    choice = await WithFallback(_Broken(), load(tmp_path)).decide(findings(workload(replicas=0)))
+    choice = await TwoOpinions(load(tmp_path), _Broken()).decide(findings(workload(replicas=0)))
     assert choice.answer is Answer.NOTHING
     assert choice.decided_by.reasoner == "playbooks"
     assert "the model took too long" in choice.decided_by.note

@@ -1,9 +1,12 @@
 """The model reasoner against a stub endpoint on loopback: what leaves, and what may come back."""
 
+import asyncio
+import gzip
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +16,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tiphys.agents.budget import Budget, Meter, OverBudgetError
+from tiphys.agents.budget import Budget, Call, Meter, OverBudgetError, Prices, Purpose
 from tiphys.agents.model_reasoner import PROMPT, PROMPT_HASH, Endpoint, ModelReasoner
 from tiphys.agents.ports import Answer, Case, Findings, ReasonerFailedError
 from tiphys.policies.model import Alert, AlertStatus, Evidence, Source, Target
@@ -85,7 +88,8 @@ FINDINGS = Findings(
         evidence(3, Source.PROMETHEUS, ok=False),
     ),
 )
-EV = FINDINGS.evidence[0].id
+EV = "e1"
+"""What the first piece of evidence is called in a prompt."""
 
 
 def act(**changes: Any) -> dict[str, Any]:
@@ -110,6 +114,8 @@ class Stub:
         self.headers: dict[str, str] = {}
         self.requests: list[dict[str, Any]] = []
         self.sent_headers: list[dict[str, str]] = []
+        self.then: Callable[[], object] | None = None
+        """What changes after the next answer."""
         self.released = threading.Event()
         self.released.set()
 
@@ -137,7 +143,7 @@ class Stub:
 
     @property
     def question(self) -> str:
-        (_, user) = self.requests[-1]["messages"]
+        _, user, *_ = self.requests[-1]["messages"]
         return str(user["content"])
 
     @property
@@ -157,13 +163,17 @@ def stub() -> Iterator[Stub]:
             stub.requests.append(json.loads(self.rfile.read(length)))
             stub.sent_headers.append({k.lower(): v for k, v in self.headers.items()})
             stub.released.wait(5)
-            self.send_response(stub.status)
-            for name, value in stub.headers.items():
+            status, headers, body = stub.status, stub.headers, stub.body
+            stub.then, then = None, stub.then
+            if then:
+                then()
+            self.send_response(status)
+            for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(stub.body)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(stub.body)
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             del format, args
@@ -184,7 +194,7 @@ async def asking(
     stub: Stub, budget: Budget | None = None, timeout: float = 5
 ) -> AsyncIterator[ModelReasoner]:
     url: str = stub.url  # type: ignore[attr-defined]
-    endpoint = Endpoint(url, "stub-model", SecretStr("the-key"), timeout)
+    endpoint = Endpoint(url, "stub-model", SecretStr("the-key"), timeout, pause=0.01)
     meter = Meter(budget or Budget(), lambda: NOW)
     reasoner = ModelReasoner.connect(endpoint, every(), meter)
     try:
@@ -208,7 +218,7 @@ async def test_a_valid_answer_becomes_a_choice_that_says_who_decided(stub: Stub)
         choice = await reasoner.decide(FINDINGS)
     assert choice.answer is Answer.ACT
     assert (choice.action, choice.target, choice.parameters) == ("rollout-undo", "workload", {})
-    assert choice.evidence == (EV,)
+    assert choice.evidence == (FINDINGS.evidence[0].id,)
     assert choice.confidence == 0.8
     assert choice.decided_by.reasoner == "model"
     assert choice.decided_by.model == "stub-model"
@@ -244,7 +254,7 @@ async def test_doing_nothing_and_handing_over_are_answers(stub: Stub, answer: st
         act(target="pod"),
         act(action="restart-pod", target="workload"),
         act(evidence=["ev-made-up"]),
-        act(evidence=[FINDINGS.evidence[2].id]),
+        act(evidence=["e3"]),
         act(evidence=[]),
         act(confidence=1.5),
         act(confidence="high"),
@@ -301,7 +311,61 @@ async def test_an_error_status_is_told_without_the_endpoints_words(stub: Stub, s
         with pytest.raises(ReasonerFailedError) as caught:
             await reasoner.decide(FINDINGS)
     assert str(caught.value) == f"the model is down: HTTP status {status}"
-    assert len(stub.requests) == 1, "not asked again and again"
+    again = status == 429 or status >= 500
+    assert len(stub.requests) == (3 if again else 1), "not asked again and again"
+
+
+async def test_what_was_busy_is_asked_again_when_it_says(stub: Stub) -> None:
+    stub.status, stub.headers = 429, {"Retry-After": "1"}
+    stub.then = lambda: (setattr(stub, "status", 200), stub.decides(act()))
+    began = time.monotonic()
+    async with asking(stub) as reasoner:
+        assert (await reasoner.decide(FINDINGS)).answer is Answer.ACT
+    assert time.monotonic() - began >= 1
+    assert len(stub.requests) == 2
+
+
+async def test_a_wait_beyond_the_incidents_seconds_is_not_waited(stub: Stub) -> None:
+    stub.status, stub.headers = 503, {"Retry-After": "60"}
+    async with asyncio.timeout(5):
+        await fails(stub, "HTTP status 503")
+    assert len(stub.requests) == 1
+
+
+async def test_retries_and_the_repair_are_calls_like_any_other(stub: Stub) -> None:
+    stub.status = 500
+    await fails(stub, "HTTP status 500", budget=Budget(calls_per_incident=2))
+    assert len(stub.requests) == 2
+    stub.requests.clear()
+    stub.status = 200
+    stub.says("no answer")
+    await fails(stub, "nonsensical", budget=Budget(calls_per_incident=1))
+    assert len(stub.requests) == 1
+
+
+async def test_a_malformed_answer_may_be_mended_once(stub: Stub) -> None:
+    stub.decides(act(action="delete-namespace", extra=f"key-{SECRET}"))
+    stub.then = lambda: stub.decides(act())
+    async with asking(stub) as reasoner:
+        assert (await reasoner.decide(FINDINGS)).action == "rollout-undo"
+    assert len(stub.requests) == 2
+    last = stub.requests[-1]["messages"][-1]
+    assert last["role"] == "user"
+    assert last["content"].startswith("That answer could not be used: the model's answer is")
+    assert "delete-namespace" not in json.dumps(stub.requests), "it is not shown its own words"
+    stub.requests.clear()
+    stub.decides(act(action="delete-namespace"))
+    await fails(stub, "nonsensical")
+    assert len(stub.requests) == 2, "once"
+
+
+async def test_an_answer_that_is_too_large_or_packed_is_not_read(stub: Stub) -> None:
+    stub.decides(act(reason="x" * 300_000))
+    await fails(stub, "longer than 262144 bytes")
+    stub.decides(act())
+    stub.body, stub.headers = gzip.compress(stub.body), {"Content-Encoding": "gzip"}
+    await fails(stub, "it is encoded")
+    assert stub.sent_headers[-1]["accept-encoding"] == "identity"
 
 
 async def test_a_model_that_cannot_be_reached_or_is_slow_is_an_error(stub: Stub) -> None:
@@ -372,7 +436,7 @@ async def test_the_request_pins_everything_that_could_vary(stub: Stub) -> None:
     schema = first["response_format"]["json_schema"]
     assert schema["strict"] is True
     text = json.dumps(schema)
-    assert FINDINGS.evidence[2].id not in text, "what was not answered cannot be cited"
+    assert "e3" not in text, "what was not answered cannot be cited"
     for name in ("restart-pod", "rollout-undo", "scale-workload", EV):
         assert name in text
 
@@ -416,6 +480,8 @@ async def test_without_evidence_nothing_is_asked(stub: Stub) -> None:
     ("budget", "says"),
     [
         (Budget(calls_per_incident=1), "1 calls per incident"),
+        (Budget(seconds_per_hour=5), "5 s per hour"),
+        (Budget(seconds_per_day=5), "5 s per day"),
         (Budget(calls_per_hour=1), "1 calls per hour"),
         (Budget(calls_per_day=1), "1 calls per day"),
         (Budget(tokens_per_incident=3_500), "3500 tokens per incident"),
@@ -443,15 +509,55 @@ async def test_findings_that_are_too_large_are_not_sent(stub: Stub) -> None:
 def test_a_failed_call_costs_too_and_time_gives_budget_back() -> None:
     now = NOW
     meter = Meter(Budget(calls_per_hour=2, calls_per_day=3, seconds_per_incident=10), lambda: now)
-    meter.settle(meter.admit("a", 10), tokens=None, seconds=10)
+
+    def admit(incident: str) -> Call:
+        return meter.admit(Purpose(incident), 5, 5, 10)
+
+    meter.settle(admit("a"), seconds=10)
     with pytest.raises(OverBudgetError, match="10 s per incident"):
-        meter.admit("a", 10)
-    meter.admit("b", 10)
+        admit("a")
+    admit("b")
     with pytest.raises(OverBudgetError, match="per hour"):
-        meter.admit("c", 10)
+        admit("c")
     now += timedelta(hours=1)
-    meter.admit("c", 10)
+    admit("c")
     with pytest.raises(OverBudgetError, match="per day"):
-        meter.admit("d", 10)
+        admit("d")
     now += timedelta(days=1)
-    meter.admit("a", 10)
+    admit("a")
+
+
+def test_money_is_counted_by_the_prices_and_only_where_they_are_known() -> None:
+    tight = Budget(money_per_hour=1.0)
+    meter = Meter(tight, lambda: NOW, Prices(given=0.1, said=0.5))
+    call = meter.admit(Purpose("a"), 4_000, 1_000, 1)
+    assert call.money == pytest.approx(0.9)
+    with pytest.raises(OverBudgetError, match="1 of money per hour"):
+        meter.admit(Purpose("b"), 4_000, 1_000, 1)
+    meter.settle(call, given=1_000, said=100, seconds=1)
+    assert call.money == pytest.approx(0.15)
+    meter.admit(Purpose("b"), 4_000, 800, 1)
+    free = Meter(tight, lambda: NOW)
+    for _ in range(5):
+        free.admit(Purpose("c"), 4_000, 1_000, 1)
+
+
+@pytest.mark.parametrize("said", [-5, 0, 10**9, "9", 1.5, None, True])
+def test_a_count_that_is_none_leaves_the_estimate(said: object) -> None:
+    meter = Meter(Budget(), lambda: NOW)
+    call = meter.admit(Purpose("a"), 4_000, 1_000, 1)
+    meter.settle(call, given=said, said=said, seconds=1)
+    assert (call.given, call.said) == (4_000, 1_000)
+
+
+def test_calls_at_once_cannot_exceed_a_limit_together() -> None:
+    meter = Meter(Budget(calls_per_hour=3, seconds_per_hour=35), lambda: NOW)
+    for incident in "abc":
+        meter.admit(Purpose(incident), 1, 1, 10)
+    with pytest.raises(OverBudgetError, match="3 calls per hour"):
+        meter.admit(Purpose("d"), 1, 1, 1)
+    slow = Meter(Budget(seconds_per_hour=35), lambda: NOW)
+    for incident in "abc":
+        slow.admit(Purpose(incident), 1, 1, 10)
+    with pytest.raises(OverBudgetError, match="35 s per hour"):
+        slow.admit(Purpose("d"), 1, 1, 10)
