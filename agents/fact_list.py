@@ -6,6 +6,8 @@ incident goes to a human. `has(pod.name)` asks first.
 
 from typing import Final
 
+from tiphys.agents.symptoms import SYMPTOMS
+
 FACTS: Final[dict[str, str]] = {
     "alert.name": "the gravest firing alert's name",
     "alert.names": "the names of all firing alerts of the incident",
@@ -158,5 +160,10 @@ FACTS: Final[dict[str, str]] = {
         "`node_ready`; absent where Prometheus has no series"
     ),
     "analysis.changes": "series that changed, oldest first: what, at, before, after, score",
+    "setting.configmap": "the ConfigMap of the setting whose change began it, or empty",
+    "setting.key": "its key, or empty",
+    "setting.before": "its value before, or empty",
+    **{f"symptoms.{name}": meaning for name, meaning in SYMPTOMS.items()},
+    "symptoms.seen": "the symptoms that are true, each with its meaning",
     "gathered.*": "the playbook's own queries by name; absent where Prometheus has no series",
 }

@@ -4,7 +4,7 @@ Invariant: a condition without an answer ends in a human's hands; the answers af
 tried, since nobody knows whether this one should have applied.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -24,8 +24,10 @@ DEFAULT: Final = "default"
 class Playbooks:
     """The built-in playbooks and a team's own, which override by name."""
 
-    def __init__(self, playbooks: Sequence[Compiled]) -> None:
+    def __init__(self, playbooks: Sequence[Compiled], theirs: Collection[str] = ()) -> None:
         self.all: Mapping[str, Compiled] = {p.book.name: p for p in playbooks}
+        self.theirs = frozenset(theirs)
+        """The names of a team's own."""
 
     @staticmethod
     def load(folder: Path | None = None) -> "Playbooks":
@@ -38,24 +40,41 @@ class Playbooks:
         # Theirs come first: where both cover an alert under different names, the team's decides.
         theirs = _read(folder)
         kept = {name: p for name, p in with_ours.items() if name not in theirs}
-        return Playbooks([*theirs.values(), *kept.values()])
+        return Playbooks([*theirs.values(), *kept.values()], theirs)
 
     def covering(self, alert: Alert) -> Compiled | None:
-        """Give the first playbook that is for this alert."""
-        return next((p for p in self.all.values() if p.covers(alert.labels)), None)
+        """Give the first playbook that is for this alert; those asked first do not count."""
+        return next(
+            (p for p in self.all.values() if not _first(p) and p.covers(alert.labels)), None
+        )
 
     def match(self, case: Case) -> Compiled | None:
         """Give the playbook of the gravest alert that has one."""
         found = (self.covering(alert) for alert in firing(case))
         return next((p for p in found if p is not None), None)
 
+    def asked(self, case: Case) -> list[Compiled]:
+        """Give those that are asked first, then the case's own; a team's own is asked alone."""
+        own = self.match(case)
+        if own is not None and own.book.name in self.theirs:
+            return [own]
+        labels = [alert.labels for alert in firing(case)]
+        early = [p for p in self.all.values() if _first(p) and any(map(p.covers, labels))]
+        return [*early, *([own] if own else [])]
+
     async def decide(self, findings: Findings) -> Choice:
-        """Choose by the case's playbook."""
+        """Choose by the case's playbooks: the first answer that holds."""
         playbook = self.match(findings.case)
+        for early in self.asked(findings.case):
+            if _first(early) and (choice := _early(early, findings)) is not None:
+                return choice
         if playbook is None:
             alerts = firing(findings.case)
             name = alerts[0].name if alerts else "(none)"
-            return _choice(findings, DEFAULT, Answer.ESCALATE, f"no playbook for alert {name}")
+            seen = filled("{symptoms.seen}", findings.facts)
+            what = f"; seen: {seen}" if seen not in {"(unknown)", "none"} else ""
+            why = short(f"no playbook for alert {name}{what}", 1_500)
+            return _choice(findings, DEFAULT, Answer.ESCALATE, why)
         return _chosen(playbook, findings)
 
 
@@ -72,29 +91,32 @@ def _read(folder: Path) -> dict[str, Compiled]:
     return found
 
 
+def _first(playbook: Compiled) -> bool:
+    return playbook.book.asked == "first"
+
+
+def _early(playbook: Compiled, findings: Findings) -> Choice | None:
+    """Give the answer of a playbook that is asked first; None where none of its answers holds.
+
+    Where a fact that it reads is not there, it has nothing to say: the alert's own playbook, or a
+    human, is asked as if it did not exist.
+    """
+    scope = Scope(findings.facts)
+    for i, condition in enumerate(playbook.conditions):
+        try:
+            if condition.holds(scope):
+                return _answered(playbook, i, findings, scope)
+        except ExpressionFailedError:
+            return None
+    return None
+
+
 def _chosen(playbook: Compiled, findings: Findings) -> Choice:
     try:
         scope = Scope(findings.facts)
-        for i, answer in enumerate(playbook.book.answers):
-            if not playbook.conditions[i].holds(scope):
-                continue
-            reason = filled(answer.words, findings.facts)
-            if answer.act is None:
-                kind = Answer.NOTHING if answer.nothing is not None else Answer.ESCALATE
-                return _choice(findings, playbook, kind, reason)
-            if findings.case.attempts and not answer.act.next:
-                return _choice(findings, playbook, Answer.ESCALATE, tried(findings.case))
-            parameters = {
-                name: value.evaluate(scope) if isinstance(value, Expression) else value
-                for name, value in playbook.parameters[i].items()
-            }
-            return _choice(
-                findings,
-                playbook,
-                Answer.ACT,
-                reason,
-                act=(answer.act.action, answer.act.target, parameters),
-            )
+        for i, condition in enumerate(playbook.conditions):
+            if condition.holds(scope):
+                return _answered(playbook, i, findings, scope)
     except ExpressionFailedError as error:
         return _choice(
             findings, playbook, Answer.ESCALATE, f"the playbook could not be followed: {error}"
@@ -102,6 +124,23 @@ def _chosen(playbook: Compiled, findings: Findings) -> Choice:
     return _choice(
         findings, playbook, Answer.ESCALATE, "the playbook has no answer for what was seen"
     )
+
+
+def _answered(playbook: Compiled, i: int, findings: Findings, scope: Scope) -> Choice:
+    """Make a choice of an answer; raises `ExpressionFailedError` for a parameter without value."""
+    answer = playbook.book.answers[i]
+    reason = filled(answer.words, findings.facts)
+    if answer.act is None:
+        kind = Answer.NOTHING if answer.nothing is not None else Answer.ESCALATE
+        return _choice(findings, playbook, kind, reason)
+    if findings.case.attempts and not answer.act.next:
+        return _choice(findings, playbook, Answer.ESCALATE, tried(findings.case))
+    parameters = {
+        name: value.evaluate(scope) if isinstance(value, Expression) else value
+        for name, value in playbook.parameters[i].items()
+    }
+    act = (answer.act.action, answer.act.target, parameters)
+    return _choice(findings, playbook, Answer.ACT, reason, act=act)
 
 
 def tried(case: Case) -> str:
