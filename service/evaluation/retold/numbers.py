@@ -17,6 +17,7 @@ _AGE: Final = re.compile(
 )
 _MINUTES: Final = {"s": 1 / 60, "m": 1.0, "min": 1.0, "h": 60.0, "hour": 60.0, "hours": 60.0}
 _UNITS: Final = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "s": 1e3, "ms": 1.0}
+_FORMER: Final = re.compile(r"\b(?:was|were|until|before)\b.{0,40}\d|\b(?:was|were|said) .{1,60} before\b")
 RISE: Final = 1.5
 YOUNG: Final = 6 * 60.0
 """Minutes; a revision of that age is young, where the trouble is as young."""
@@ -58,7 +59,7 @@ def marks_of(item: Item) -> set[str]:
         ages = minutes(statement.text)
         if revision and ages:
             found |= {"#young_revision"} if min(ages) <= YOUNG else {"#older_days"}
-        if re.search(r"\b(?:was|were|until|before)\b.{0,40}\d", statement.text):
+        if re.search(_FORMER, statement.text):
             found.add("#was_before")
     found |= _rows(item)
     return found

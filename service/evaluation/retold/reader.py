@@ -28,6 +28,7 @@ _SUBJECTS: Final = (
     "pod",
 )
 _LIMIT: Final = re.compile(r"limit\D{0,12}(\d{1,6}) ?(mi|mib|mb|gi|gib|gb)")
+_NODE_TROUBLE: Final = {"node_ill", "node_gone", "many_nodes_ill", "node_in_work"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def _symptoms(
 ) -> set[str]:
     each = [numbers.marks_of(item) for item in items]
     whole: set[str] = set().union(*each) | timeline.marks_of(items, subject)
+    whole |= {"#names_pod"} if labels.get("pod") else set()
     whole |= {"#twice_harmless"} if numbers.twice_harmless(each) else set()
     scopes = {
         "item": [item.said | marks for item, marks in zip(items, each, strict=True)],
@@ -100,6 +102,9 @@ def _symptoms(
             raise KeyError(name)
         if any(_holds(rule, scopes, denied) for rule in rules):
             found.add(name)
+    if not found & _NODE_TROUBLE and "pressure" not in scopes["case"][0]:
+        # What was decisive is told; a node in trouble would be.
+        found.add("node_sound")
     return found
 
 

@@ -9,7 +9,8 @@ from tiphys.service.evaluation.retold.words import Item, Statement, read_item
 
 _CLOCK: Final = re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?(?![\d:])")
 _LISTS: Final = re.compile(
-    r"deploy|flag|change|rollout|commit|release|audit|revision|diff|config|calendar|history"
+    r"(?<!get )(?<!,)\bdeploys?\b(?!/)|deployments? log|\bflags?\b|\bchanges?\b|rollout|commit|\breleases?\b"
+    r"|audit|revision|\bdiff\b|calendar|history"
 )
 _SERVICE: Final = re.compile(
     r"\b([a-z0-9-]{0,40}service)\b|^\d+:\d+(?::\d+)?[ ]([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?=,| deployed| rolled| planned)"
