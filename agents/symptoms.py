@@ -155,6 +155,7 @@ def _of_rollout(facts: Mapping[str, Json]) -> dict[str, bool]:
     return {
         "release_under_way": rollout.get("in_progress") is True,
         "newest_never_served": failing > 0
+        and failing == sum(whole(pods, why) for why in ("crash", "out_of_memory", "config"))
         and whole(pods, "newest_ready") == 0
         and (rollout.get("completed") is False or rollout.get("recent") is True),
         "previous_served": bool(whole(rollout, "previous_revision"))

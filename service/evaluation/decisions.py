@@ -27,12 +27,32 @@ def reasoner_named(name: str) -> Reasoner:
 def decided(paths: Sequence[Path], name: str) -> list[Verdicts]:
     """Run everything that needs a decision; raises `UsageError`."""
     reasoner = reasoner_named(name)
-    sets = [found for path in paths for file in files_under(path) if (found := runbooks_in(file))]
-    return asyncio.run(_decided(sets, reasoner)) if sets else []
+    runbooks: list[RunbookSet] = []
+    scenarios: list[Path] = []
+    for file in (file for path in paths for file in files_under(path)):
+        if (found := runbooks_in(file)) is not None:
+            runbooks.append(found)
+        elif looks_like_a_scenario(file):
+            scenarios.append(file)
+    return asyncio.run(_decided(runbooks, scenarios, reasoner))
 
 
-async def _decided(sets: Sequence[RunbookSet], reasoner: Reasoner) -> list[Verdicts]:
-    return [await judged(one, reasoner) for one in sets]
+async def _decided(
+    runbooks: Sequence[RunbookSet], scenarios: Sequence[Path], reasoner: Reasoner
+) -> list[Verdicts]:
+    verdicts = [await judged(one, reasoner) for one in runbooks]
+    if scenarios:
+        # The simulated world is loaded only where there is something to play in it.
+        from tiphys.service.evaluation.scenarios import played, read_scenario
+
+        verdicts.append(await played([read_scenario(path) for path in scenarios], reasoner))
+    return verdicts
+
+
+def looks_like_a_scenario(path: Path) -> bool:
+    """Tell a scenario from another YAML file by its keys."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return "\nexpect:" in text and "\nfault:" in text
 
 
 def files_under(path: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from tiphys.service.evaluation.judging import Judged, Mark, Verdicts, Wanted, ma
 from tiphys.service.evaluation.retold.reader import Reading, read
 from tiphys.service.evaluation.vocabulary import Deed, deed_of
 
+_CASES: Final = re.compile(r"^cases:", re.MULTILINE)
 _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -60,7 +61,10 @@ class RunbookSet:
 def runbooks_in(path: Path) -> RunbookSet | None:
     """Read a file of runbook cases; None for another file. Raises `UnreadableSetError`."""
     try:
-        document = read_yaml(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if not _CASES.search(text):
+            return None
+        document = read_yaml(text)
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableSetError(f"{path}: cannot be read: {error}") from error
     except YamlUnreadableError as error:

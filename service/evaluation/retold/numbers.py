@@ -46,6 +46,25 @@ def minutes(text: str) -> list[float]:
     return found
 
 
+_HARM: Final = re.compile(
+    r"\berrors?\b|latency|\b5xx\b|\bp9\d\b|\bslo\b|\busers?\b|requests failed|availability|impact|indicator"
+)
+_NONE: Final = re.compile(
+    r"(?:(?:all |both )?(?:is |are )?(?:normal|none|unchanged|flat|fine|as (?:usual|always|yesterday)|no change|healthy|steady"
+    r"|0(?:\.0+)?(?: %)?)(?: (?:for|since|throughout|all day|in|on)\b.{0,30})?)"
+)
+
+
+def _nothing_suffers(item: Item) -> bool:
+    """Tell whether a question about harm is answered by nothing but `normal`, `0` and the like."""
+    if not _HARM.search(item.question) or not item.statements:
+        return False
+    return all(
+        _NONE.fullmatch(s.text) or ("within_objective" in s.said and "#rises" not in s.said)
+        for s in item.statements
+    )
+
+
 def marks_of(item: Item) -> set[str]:
     """Give what the numbers of an item say, as marks that the readings may ask for."""
     found: set[str] = set()
@@ -62,7 +81,7 @@ def marks_of(item: Item) -> set[str]:
         if re.search(_FORMER, statement.text):
             found.add("#was_before")
     found |= _rows(item)
-    return found
+    return found | ({"#no_harm_measured", "#harmless"} if _nothing_suffers(item) else set())
 
 
 def _rows(item: Item) -> set[str]:

@@ -105,6 +105,8 @@ def _symptoms(
     if not found & _NODE_TROUBLE and "pressure" not in scopes["case"][0]:
         # What was decisive is told; a node in trouble would be.
         found.add("node_sound")
+    if "many_nodes_ill" not in found and "no_room" not in found:
+        found.add("others_sound")
     return found
 
 
