@@ -5,6 +5,7 @@ tried, since nobody knows whether this one should have applied.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -65,9 +66,9 @@ class Playbooks:
     async def decide(self, findings: Findings) -> Choice:
         """Choose by the case's playbooks: the first answer that holds."""
         playbook = self.match(findings.case)
-        for early in self.asked(findings.case):
-            if _first(early) and (choice := _early(early, findings)) is not None:
-                return choice
+        early = [p for p in self.asked(findings.case) if _first(p)]
+        if (choice := _agreed([c for p in early for c in _holding(p, findings)])) is not None:
+            return choice
         if playbook is None:
             alerts = firing(findings.case)
             name = alerts[0].name if alerts else "(none)"
@@ -95,20 +96,30 @@ def _first(playbook: Compiled) -> bool:
     return playbook.book.asked == "first"
 
 
-def _early(playbook: Compiled, findings: Findings) -> Choice | None:
-    """Give the answer of a playbook that is asked first; None where none of its answers holds.
+def _holding(playbook: Compiled, findings: Findings) -> list[Choice]:
+    """Give every answer that holds of a playbook that is asked first.
 
-    Where a fact that it reads is not there, it has nothing to say: the alert's own playbook, or a
+    An answer that reads a fact which is not there does not hold: the alert's own playbook, or a
     human, is asked as if it did not exist.
     """
     scope = Scope(findings.facts)
+    held: list[Choice] = []
     for i, condition in enumerate(playbook.conditions):
         try:
             if condition.holds(scope):
-                return _answered(playbook, i, findings, scope)
+                held.append(_answered(playbook, i, findings, scope))
         except ExpressionFailedError:
-            return None
-    return None
+            continue
+    return held
+
+
+def _agreed(held: Sequence[Choice]) -> Choice | None:
+    """Give the first; where they differ, evidence that speaks for both goes to a human."""
+    if len({(one.answer, one.action) for one in held}) <= 1:
+        return held[0] if held else None
+    said = "; ".join(f"{one.action or one.answer.value}: {one.reason}" for one in held)
+    why = short(f"the evidence speaks for different answers ({said})", 1_500)
+    return replace(held[0], answer=Answer.ESCALATE, reason=why, action="", target="", parameters={})
 
 
 def _chosen(playbook: Compiled, findings: Findings) -> Choice:
