@@ -13,11 +13,14 @@ from tiphys.service.evaluation.retold.words import Item
 
 _XIDS: Final = re.compile(
     r"\bxids?\b(?: errors?| code| of)?[ ]{0,2}(?:\([^)]{0,40}\):?|:)?[ ]{0,2}"
-    r"(\d{1,3}(?:(?:, | and | or |/| then | & )(?:xid )?\d{1,3}\b(?! (?:times|gpus?|h\b|min|s\b|of\b)))*)"
+    r"(\d{1,3}(?:(?:, | and | or |/| then | & )(?:xid )?\d{1,3}\b"
+    r"(?! (?:times|gpus?|h\b|min|s\b|of\b)))*)"
 )
 _DENIED: Final = re.compile(r"\b(?:no|not|none|without|never|neither|nor)\b[^,;]{0,25}$")
-_WORDS: Final = {"once": 1, "one": 1, "twice": 2, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6,
-                 "seven": 7, "eight": 8, "nine": 9, "ten": 10, "dozen": 12}  # fmt: skip
+_WORDS: Final = {
+    "once": 1, "one": 1, "twice": 2, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6,
+    "seven": 7, "eight": 8, "nine": 9, "ten": 10, "dozen": 12,
+}  # fmt: skip
 _TIMES: Final = re.compile(
     r"\b(\d{1,3}|" + "|".join(_WORDS) + r")(?: times|x\b)|\b(twice|once)\b|\bx(\d{1,3})\b"
 )
@@ -25,7 +28,8 @@ _AT_ONCE: Final = re.compile(
     r"within (?:one|a|1|the same) (?:second|s|min|minute)|at once|same second|in one burst"
 )
 _ONE_PLACE: Final = re.compile(
-    r"same (?:gpc|tpc|sm|gpu|device|card|unit|slot|bank)|one (?:gpc|tpc|place)|different (?:process|pid|pod|job|application)"
+    r"same (?:gpc|tpc|sm|gpu|device|card|unit|slot|bank)|one (?:gpc|tpc|place)"
+    r"|different (?:process|pid|pod|job|application)"
 )
 _USER: Final = re.compile(
     r"\bpid\b|\bname=|\bprocess\b|\bpod\b|\bjob\b|\bapplication\b|\btraining\b"
@@ -82,15 +86,19 @@ def gpu_facts(items: Sequence[Item], labels: Mapping[str, str]) -> tuple[dict[st
         "advice": advice(finding.codes), "unclear": "",
     }  # fmt: skip
     every = " ".join(i.answer for i in items)
-    return facts, _symptoms(finding.remedy, finding.codes, xids, every)
+    return facts, _symptoms(finding.remedy, xids, every)
 
 
-def _symptoms(remedy: Remedy, codes: Sequence[int], xids: Counter[int], every: str) -> set[str]:
+def _symptoms(remedy: Remedy, xids: Counter[int], every: str) -> set[str]:
     alone = max(remedy_for(code) for code in xids)
-    if any(c in REPEATS and xids[c] > 1 for c in xids) and alone <= Remedy.RESTART_APPLICATION:
-        # More than once in one unit of the chip and under different programs is not a program's.
-        if _ONE_PLACE.search(every) or remedy > alone:
-            return {"gpu_repeats"}
+    repeats = any(c in REPEATS and xids[c] > 1 for c in xids)
+    # More than once in one unit of the chip and under different programs is not a program's.
+    if (
+        repeats
+        and alone <= Remedy.RESTART_APPLICATION
+        and (_ONE_PLACE.search(every) or remedy > alone)
+    ):
+        return {"gpu_repeats"}
     if remedy is Remedy.NOTHING:
         return {"gpu_needs_nothing"}
     if remedy is Remedy.RESTART_APPLICATION:

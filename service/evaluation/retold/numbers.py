@@ -8,16 +8,20 @@ from tiphys.service.evaluation.retold.words import Item
 
 _NUMBER: Final = r"(\d[\d,]*(?:\.\d+)?)[ ]?(k|m|million|thousand|%|[a-z]{1,5}(?:/s)?)?"
 _CHANGE: Final = re.compile(
-    _NUMBER + r"[ ](?:up |and now |rising |climbing |then )?to[ ](?:about |over |around |nearly |more than |almost )?"
+    _NUMBER
+    + r"[ ](?:up |and now |rising |climbing |then )?to[ ]"
+    + r"(?:about |over |around |nearly |more than |almost )?"
     + _NUMBER
-)  # fmt: skip
+)
 _ROW: Final = re.compile(r"(?<![\d./])(\d{1,3})/(\d{1,3})(?![\d/%])")
 _AGE: Final = re.compile(
     r"\b(\d{1,4}) ?(s|m|min|h|hours?|d|days?|w|weeks?|months?)\b(?: (?:old|ago))?"
 )
 _MINUTES: Final = {"s": 1 / 60, "m": 1.0, "min": 1.0, "h": 60.0, "hour": 60.0, "hours": 60.0}
 _UNITS: Final = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "s": 1e3, "ms": 1.0}
-_FORMER: Final = re.compile(r"\b(?:was|were|until|before)\b.{0,40}\d|\b(?:was|were|said) .{1,60} before\b")
+_FORMER: Final = re.compile(
+    r"\b(?:was|were|until|before)\b.{0,40}\d|\b(?:was|were|said) .{1,60} before\b"
+)
 RISE: Final = 1.5
 YOUNG: Final = 6 * 60.0
 """Minutes; a revision of that age is young, where the trouble is as young."""
@@ -47,11 +51,13 @@ def minutes(text: str) -> list[float]:
 
 
 _HARM: Final = re.compile(
-    r"\berrors?\b|latency|\b5xx\b|\bp9\d\b|\bslo\b|\busers?\b|requests failed|availability|impact|indicator"
+    r"\berrors?\b|latency|\b5xx\b|\bp9\d\b|\bslo\b|\busers?\b|requests failed|availability|impact"
+    r"|indicator"
 )
 _NONE: Final = re.compile(
-    r"(?:(?:all |both )?(?:is |are )?(?:normal|none|unchanged|flat|fine|as (?:usual|always|yesterday)|no change|healthy|steady"
-    r"|0(?:\.0+)?(?: %)?)(?: (?:for|since|throughout|all day|in|on)\b.{0,30})?)"
+    r"(?:all |both )?(?:is |are )?(?:normal|none|unchanged|flat|fine|as (?:usual|always|yesterday)"
+    r"|no change|healthy|steady|0(?:\.0+)?(?: %)?)"
+    r"(?: (?:for|since|throughout|all day|in|on)\b.{0,30})?"
 )
 
 
@@ -94,7 +100,7 @@ def _rows(item: Item) -> set[str]:
             ready, wanted = int(match[1]), int(match[2])
             if wanted == 0 and ready == 0:
                 found.add("#zero_replicas")
-            elif ready < wanted and wanted <= 20:
+            elif ready < wanted <= 20:
                 ill += 1
             elif ready == wanted:
                 well += 1

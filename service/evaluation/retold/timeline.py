@@ -1,4 +1,4 @@
-"""Puts the times of retold evidence in order: when trouble began, and which changes came before it."""
+"""Puts the times of retold evidence in order: which changes came before the trouble."""
 
 import re
 from collections.abc import Sequence
@@ -9,11 +9,12 @@ from tiphys.service.evaluation.retold.words import Item, Statement, read_item
 
 _CLOCK: Final = re.compile(r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?(?![\d:])")
 _LISTS: Final = re.compile(
-    r"(?<!get )(?<!,)\bdeploys?\b(?!/)|deployments? log|\bflags?\b|\bchanges?\b|rollout|commit|\breleases?\b"
-    r"|audit|revision|\bdiff\b|calendar|history"
+    r"(?<!get )(?<!,)\bdeploys?\b(?!/)|deployments? log|\bflags?\b|\bchanges?\b|rollout|commit"
+    r"|\breleases?\b|audit|revision|\bdiff\b|calendar|history"
 )
 _SERVICE: Final = re.compile(
-    r"\b([a-z0-9-]{0,40}service)\b|^\d+:\d+(?::\d+)?[ ]([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?=,| deployed| rolled| planned)"
+    r"\b([a-z0-9-]{0,40}service)\b"
+    r"|^\d+:\d+(?::\d+)?[ ]([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?=,| deployed| rolled| planned)"
 )
 NEAR: Final = 15.0
 """Minutes between a change and the trouble that it began."""
