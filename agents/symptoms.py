@@ -89,6 +89,9 @@ SYMPTOMS: Final[Mapping[str, str]] = {
     "heals_itself": "it is on its way back by itself",
     "no_harm": "nothing suffers: within its objective, or as always",
     "hint_only": "the alert is a hint, not a failure",
+    "all_quiet": "every answer says that something is well, over, or as it should be",
+    "unexplained_trouble": "something is said to be in trouble that nothing said explains",
+    "taken_back": "what had begun it was already taken back",
     "still_hurts": "something suffers just now",
 }  # fmt: skip
 """Every symptom and what it means."""

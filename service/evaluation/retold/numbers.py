@@ -19,6 +19,8 @@ _AGE: Final = re.compile(
 )
 _MINUTES: Final = {"s": 1 / 60, "m": 1.0, "min": 1.0, "h": 60.0, "hour": 60.0, "hours": 60.0}
 _UNITS: Final = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "s": 1e3, "ms": 1.0}
+_BACK: Final = re.compile(r"(?<![\d:.])(\d[\d,]*(?:\.\d+)?)(?: ?[a-z%]{1,5})? (?:since|again|now)\b")
+_PLAIN_NUMBER: Final = re.compile(r"(?<![\d:.])\d[\d,]*(?:\.\d+)?(?![\d:])")
 _FORMER: Final = re.compile(
     r"\b(?:was|were|until|before)\b.{0,40}\d|\b(?:was|were|said) .{1,60} before\b"
 )
@@ -34,6 +36,17 @@ def rises(text: str) -> bool:
         if after > 0 and after >= RISE * before:
             return True
     return False
+
+
+def falls_back(text: str) -> bool:
+    """Tell whether a quantity is said to have been high and to be lower again since a time."""
+    match = _BACK.search(text)
+    if not match:
+        return False
+    before = [float(n.replace(",", "")) for n in _PLAIN_NUMBER.findall(text[: match.start()])]
+    now = float(match[1].replace(",", ""))
+    # `up` and the like are well at 1 and ill at 0.
+    return bool(before) and (now * RISE <= max(before) or (now == 1 and max(before) == 0))
 
 
 def _value(number: str, unit: str | None, other: str | None) -> float:
@@ -78,6 +91,9 @@ def marks_of(item: Item) -> set[str]:
         if rises(statement.text):
             statement.said.add("#rises")
             found.add("#rises")
+        if falls_back(statement.text):
+            statement.said.add("#falls_back")
+            found.add("#falls_back")
         if "within_objective" in statement.said:
             found.add("#harmless")
         revision = re.search(r"\brevision\b|\breplicaset\b|\brev\b|\bimage\b", statement.text)

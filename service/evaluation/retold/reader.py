@@ -13,7 +13,7 @@ from typing import Final
 from tiphys.agents.kubectl import GROUPS
 from tiphys.agents.symptoms import SYMPTOMS, told
 from tiphys.policies.model import Json
-from tiphys.service.evaluation.retold import gpus, numbers, timeline
+from tiphys.service.evaluation.retold import gpus, numbers, timeline, tone
 from tiphys.service.evaluation.retold.words import Item, read_item, table
 
 _TERM: Final = re.compile(r'(\+|-)?\s*(no:)?("?[#=]?[a-z_]+"?)')
@@ -87,6 +87,7 @@ def _symptoms(
     each = [numbers.marks_of(item) for item in items]
     whole: set[str] = set().union(*each) | timeline.marks_of(items, subject)
     whole |= {"#names_pod"} if labels.get("pod") else set()
+    whole |= timeline.window_marks(items) | tone.marks_of(items)
     whole |= {"#twice_harmless"} if numbers.twice_harmless(each) else set()
     scopes = {
         "item": [item.said | marks for item, marks in zip(items, each, strict=True)],

@@ -16,6 +16,16 @@ _SERVICE: Final = re.compile(
     r"\b([a-z0-9-]{0,40}service)\b"
     r"|^\d+:\d+(?::\d+)?[ ]([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?=,| deployed| rolled| planned)"
 )
+_WINDOW: Final = re.compile(
+    r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d) ?(?:-|to|until|till|and) ?([01]?\d|2[0-3]):([0-5]\d)"
+)
+_ANNOUNCED: Final = re.compile(
+    r"maintenance|window|calendar|planned|scheduled|announce|game ?day|drill|experiment|exercise"
+    r"|load test|upgrade|patch|chaos|backup|migration|batch|freeze"
+)
+_NOW: Final = re.compile(
+    r"(?:\bnow|\bit is|\btime is|\bcurrently)(?: now)?,?:? ([01]?\d|2[0-3]):([0-5]\d)"
+)
 NEAR: Final = 15.0
 """Minutes between a change and the trouble that it began."""
 
@@ -53,6 +63,35 @@ def marks_of(items: Sequence[Item], subject: str) -> set[str]:
     if not one.config and (not one.own or later or between):
         found.add("#later_release")
     return found
+
+
+def window_marks(items: Sequence[Item]) -> set[str]:
+    """Tell whether work was announced for a time, and whether that time is now.
+
+    Without a word on what time it is, a trouble that began within the window counts.
+    """
+    found: set[str] = set()
+    for item in items:
+        text = f"{item.question} {item.answer}"
+        for window in _WINDOW.finditer(item.answer):
+            if not _ANNOUNCED.search(text):
+                continue
+            first, last = (int(window[n]) * 60 + int(window[n + 1]) for n in (1, 3))
+            found.add("#window")
+            every = " ".join(i.answer for i in items)
+            now = [int(m[1]) * 60 + int(m[2]) for m in _NOW.finditer(every)]
+            began = [] if now else [at for i in items if i is not item for at in _onsets(i)]
+            if any(_within(at, first, last) for at in now or began):
+                found.add("#in_window")
+                for statement in item.statements:
+                    statement.said.add("#in_window")
+            elif now:
+                found.add("#window_past")
+    return found
+
+
+def _within(at: float, first: float, last: float) -> bool:
+    return first <= at <= last if first <= last else at >= first or at <= last
 
 
 def newest_release(items: Sequence[Item], subject: str) -> str:

@@ -26,7 +26,7 @@ _REACH: Final = 4
 """Words between a denial and what it denies."""
 _DENIED_AFTER: Final = re.compile(
     r"(?::|=|,)?[ ]?(?:(?:is|are|was|were|stays?|at|has|have)[ ]){0,2}"
-    r"(?:0|none|absent|false|ruled out|not (?:seen|there|found|involved))"
+    r"(?:0|none|absent|false|inactive|ruled out|no(?! \w)|not (?:seen|there|found|involved|active|present))"
     r"(?![\w./:-]|\s*(?:/|->|to\b|min|s\b|h\b|%))"
 )
 _PLAIN: Final = (
