@@ -13,7 +13,7 @@ _CHANGE: Final = re.compile(
     + r"(?:about |over |around |nearly |more than |almost )?"
     + _NUMBER
 )
-_ROW: Final = re.compile(r"(?<![\d./])(\d{1,3})/(\d{1,3})(?![\d/%])")
+_ROW: Final = re.compile(r"(?<![\d./])(\d{1,3})/(\d{1,3})(?![\d/%]| nodes)")
 _AGE: Final = re.compile(
     r"\b(\d{1,4}) ?(s|m|min|h|hours?|d|days?|w|weeks?|months?)\b(?: (?:old|ago))?"
 )
