@@ -30,6 +30,7 @@ from tiphys.agents.ports import (
 from tiphys.agents.remembering import remembered
 from tiphys.agents.resolver import Resolver, names_a_pod
 from tiphys.agents.state import State, case_from_json, evidence_of, sentences, written
+from tiphys.agents.symptoms import symptoms_of
 from tiphys.agents.target_facts import Sight, TargetGoneError, Use, see, target_facts
 from tiphys.agents.verdict import BY_ON_CALL, decision_of, silence_of
 from tiphys.policies.model import (
@@ -73,9 +74,10 @@ def findings_of(state: State) -> Findings:
         "last_outcome": last.outcome.value if last else "",
     }
     roles = state.get("targets", {})
+    facts = state.get("facts", {})
     return Findings(
         case=case,
-        facts={**state.get("facts", {}), "attempts": attempts},
+        facts={**facts, "attempts": attempts, "symptoms": symptoms_of(facts)},
         targets={role: Target.model_validate(t) for role, t in roles.items()},
         evidence=evidence_of(state),
     )

@@ -7,6 +7,7 @@ incident goes to a human. `has(pod.name)` asks first.
 from typing import Final
 
 from tiphys.agents.experience import NUMBERS
+from tiphys.agents.symptoms import SYMPTOMS
 from tiphys.workflow_templates import catalogue
 
 FACTS: Final[dict[str, str]] = {
@@ -197,6 +198,11 @@ FACTS: Final[dict[str, str]] = {
         "by action with `_` for `-`, such as `experience.here.restart_pod.tried`; see below"
     ),
     "experience.kind.*": "the same on every object of that kind in the cluster",
+    "setting.configmap": "the ConfigMap of the setting whose change began it, or empty",
+    "setting.key": "its key, or empty",
+    "setting.before": "its value before, or empty",
+    **{f"symptoms.{name}": meaning for name, meaning in SYMPTOMS.items()},
+    "symptoms.seen": "the symptoms that are true, each with its meaning",
     "gathered.*": "the playbook's own queries by name; absent where Prometheus has no series",
 }
 

@@ -127,6 +127,8 @@ class Playbook(_Part):
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,80}$")
     version: str = Field(pattern=r"^[0-9A-Za-z.-]{1,20}$")
     match: Match
+    asked: Literal["", "first"] = ""
+    """`first`: before the alert's own playbook, which answers where no answer of this one holds."""
     gather: tuple[Gather, ...] = ()
     answers: tuple[Answer, ...] = Field(min_length=1)
 

@@ -4,7 +4,7 @@ Invariant: a condition without an answer ends in a human's hands; the answers af
 tried, since nobody knows whether this one should have applied.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -38,8 +38,10 @@ class Chosen:
 class Playbooks:
     """The built-in playbooks and a team's own, which override by name."""
 
-    def __init__(self, playbooks: Sequence[Compiled]) -> None:
+    def __init__(self, playbooks: Sequence[Compiled], theirs: Collection[str] = ()) -> None:
         self.all: Mapping[str, Compiled] = {p.book.name: p for p in playbooks}
+        self.theirs = frozenset(theirs)
+        """The names of a team's own."""
 
     @staticmethod
     def load(folder: Path | None = None) -> "Playbooks":
@@ -52,29 +54,45 @@ class Playbooks:
         # Theirs come first: where both cover an alert under different names, the team's decides.
         theirs = _read(folder)
         kept = {name: p for name, p in with_ours.items() if name not in theirs}
-        return Playbooks([*theirs.values(), *kept.values()])
+        return Playbooks([*theirs.values(), *kept.values()], theirs)
 
     def covering(self, alert: Alert) -> Compiled | None:
-        """Give the first playbook that is for this alert."""
-        return next((p for p in self.all.values() if p.covers(alert.labels)), None)
+        """Give the first playbook that is for this alert; those asked first do not count."""
+        return next(
+            (p for p in self.all.values() if not _first(p) and p.covers(alert.labels)), None
+        )
 
     def match(self, case: Case) -> Compiled | None:
         """Give the playbook of the gravest alert that has one."""
         found = (self.covering(alert) for alert in firing(case))
         return next((p for p in found if p is not None), None)
 
+    def asked(self, case: Case) -> list[Compiled]:
+        """Give those that are asked first, then the case's own; a team's own is asked alone."""
+        own = self.match(case)
+        if own is not None and own.book.name in self.theirs:
+            return [own]
+        labels = [alert.labels for alert in firing(case)]
+        early = [p for p in self.all.values() if _first(p) and any(map(p.covers, labels))]
+        return [*early, *([own] if own else [])]
+
     async def decide(self, findings: Findings) -> Choice:
-        """Choose by the case's playbook."""
+        """Choose by the case's playbooks: the first answer that holds."""
         return self.chosen(findings).choice
 
     def chosen(self, findings: Findings) -> Chosen:
         """Choose, and say by which answer."""
         playbook = self.match(findings.case)
+        early = [p for p in self.asked(findings.case) if _first(p)]
+        if (choice := _agreed([c for p in early for c in _holding(p, findings)])) is not None:
+            return choice
         if playbook is None:
             alerts = firing(findings.case)
             name = alerts[0].name if alerts else "(none)"
-            choice = _choice(findings, DEFAULT, Answer.ESCALATE, f"no playbook for alert {name}")
-            return Chosen(choice, None)
+            seen = filled("{symptoms.seen}", findings.facts)
+            what = f"; seen: {seen}" if seen not in {"(unknown)", "none"} else ""
+            why = short(f"no playbook for alert {name}{what}", 1_500)
+            return Chosen(_choice(findings, DEFAULT, Answer.ESCALATE, why), None)
         return _chosen(playbook, findings)
 
 
@@ -89,6 +107,38 @@ def _read(folder: Path) -> dict[str, Compiled]:
                 )
             found[playbook.book.name] = playbook
     return found
+
+
+def _first(playbook: Compiled) -> bool:
+    return playbook.book.asked == "first"
+
+
+def _holding(playbook: Compiled, findings: Findings) -> list[Chosen]:
+    """Give every answer that holds of a playbook that is asked first.
+
+    An answer that reads a fact which is not there does not hold: the alert's own playbook, or a
+    human, is asked as if it did not exist.
+    """
+    scope = Scope(findings.facts)
+    held: list[Chosen] = []
+    for i, condition in enumerate(playbook.conditions):
+        try:
+            if condition.holds(scope):
+                held.append(Chosen(_answered(playbook, i, findings, scope), i + 1))
+        except ExpressionFailedError:
+            continue
+    return held
+
+
+def _agreed(every: Sequence[Chosen]) -> Chosen | None:
+    """Give the first; where they differ, evidence that speaks for both goes to a human."""
+    held = [one.choice for one in every]
+    if len({(one.answer, one.action) for one in held}) <= 1:
+        return every[0] if every else None
+    said = "; ".join(f"{one.action or one.answer.value}: {one.reason}" for one in held)
+    why = short(f"the evidence speaks for different answers ({said})", 1_500)
+    first = replace(held[0], answer=Answer.ESCALATE, reason=why, action="", target="", parameters={})
+    return Chosen(replace(first, ruled_out=(), risks=""), None)
 
 
 def _chosen(playbook: Compiled, findings: Findings) -> Chosen:
@@ -131,6 +181,23 @@ def _explained(choice: Choice, answer: Written, findings: Findings) -> Choice:
         if not kinds or kinds & set(find(one.action).kinds)
     ]
     return replace(choice, ruled_out=ruled_out, risks=filled(answer.risks, findings.facts))
+
+
+def _answered(playbook: Compiled, i: int, findings: Findings, scope: Scope) -> Choice:
+    """Make a choice of an answer; raises `ExpressionFailedError` for a parameter without value."""
+    answer = playbook.book.answers[i]
+    reason = filled(answer.words, findings.facts)
+    if answer.act is None:
+        kind = Answer.NOTHING if answer.nothing is not None else Answer.ESCALATE
+        return _choice(findings, playbook, kind, reason)
+    if findings.case.attempts and not answer.act.next:
+        return _choice(findings, playbook, Answer.ESCALATE, tried(findings.case))
+    parameters = {
+        name: value.evaluate(scope) if isinstance(value, Expression) else value
+        for name, value in playbook.parameters[i].items()
+    }
+    act = (answer.act.action, answer.act.target, parameters)
+    return _choice(findings, playbook, Answer.ACT, reason, act=act)
 
 
 def tried(case: Case) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
@@ -23,19 +23,25 @@ _FIGURES: Final = (
 
 def evaluate(
     paths: Annotated[
-        list[Path], typer.Argument(help="Folders with recorded sets (docs/evaluation.md).")
+        list[Path], typer.Argument(help="Folders and files with cases (docs/evaluation.md).")
     ],
+    reasoner: Annotated[
+        str, typer.Option(help="Who decides runbook cases and scenarios: playbooks.")
+    ] = "playbooks",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     compare: Annotated[
         Optional[Path], typer.Option(help="An earlier run's JSON: say what became of each case.")
     ] = None,
 ) -> None:
-    """Run recorded faults through the search for causes; count how often it was right."""
+    """Run recorded cases whose answer is known; count how often it was right."""
+    from tiphys.service.evaluation.decisions import decided
+    from tiphys.service.evaluation.judging import moved, report
     from tiphys.service.evaluation.measure import measured, pooled, sets_under
 
     earlier = _earlier(compare) if compare else None
     found = [one for path in paths for one in sets_under(path)]
-    if not found:
+    verdicts = decided(paths, reasoner)
+    if not found and not verdicts:
         raise UsageError(
             f"no recorded set at or below {', '.join(str(p) for p in paths)}; "
             "docs/evaluation.md says what one looks like"
@@ -44,15 +50,22 @@ def evaluate(
     if len(every) > 1:
         every.append(pooled("all", every))
     told = [figures.as_json() for figures in every]
+    decisions = [one.as_json() for one in verdicts]
+    compared: list[str] = []
+    if earlier is not None:
+        compared = _compared(earlier["root_causes"], told)
+        compared += _matched(earlier["decisions"], decisions, moved)
     if as_json:
-        document: dict[str, Any] = {"root_causes": told}
+        document: dict[str, Any] = {"root_causes": told, "decisions": decisions}
         if earlier is not None:
-            document["compared"] = _compared(earlier, told)
+            document["compared"] = compared
         sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
         return
     for figures in every:
         sys.stdout.write(_table(figures, misses=figures.name != "all" or len(every) == 1))
-    for line in _compared(earlier, told) if earlier is not None else ():
+    for one in verdicts:
+        sys.stdout.write(report(one))
+    for line in compared:
         sys.stdout.write(f"{line}\n")
 
 
@@ -77,17 +90,34 @@ def _table(figures: "Figures", *, misses: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _earlier(path: Path) -> Sequence[Mapping[str, Any]]:
+def _earlier(path: Path) -> dict[str, Sequence[Mapping[str, Any]]]:
     try:
-        told = json.loads(path.read_text())["root_causes"]
-        for one in told:
-            assert isinstance(one["set"], str)
-            assert all("case" in c and "place" in c for c in one["cases"])
+        told = json.loads(path.read_text())
+        found = {key: told.get(key, []) for key in ("root_causes", "decisions")}
+        assert told.keys() & found.keys()
+        for key, place in (("root_causes", "place"), ("decisions", "decided")):
+            for one in found[key]:
+                assert isinstance(one["set"], str)
+                assert all("case" in c and place in c for c in one["cases"])
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise UsageError(f"{path}: not what `tiphys eval --json` wrote") from error
-    return told
+    return found
+
+
+def _matched(
+    earlier: Sequence[Mapping[str, Any]],
+    now: Sequence[Mapping[str, Any]],
+    moved: Callable[[Any, Any], list[str]],
+) -> list[str]:
+    """Compare sets of decisions by name."""
+    before = {one["set"]: one for one in earlier}
+    lines: list[str] = []
+    for one in now:
+        old = before.pop(one["set"], None)
+        lines += moved(old, one) if old else [f"{one['set']}: not in the earlier run"]
+    return lines + [f"{name}: no longer in this run" for name in before]
 
 
 def _compared(earlier: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[str]:

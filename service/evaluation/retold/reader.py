@@ -1,0 +1,145 @@
+"""From a retold case to the facts that playbooks decide on, and a list of what was not understood.
+
+Invariants: a symptom follows from what is said, by `readings.yaml`, and nothing but the table
+knows one; what is denied supports none; groups that nobody tells of stay empty.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from tiphys.agents.kubectl import GROUPS
+from tiphys.agents.symptoms import SYMPTOMS, told
+from tiphys.policies.model import Json
+from tiphys.service.evaluation.retold import gpus, numbers, timeline, tone
+from tiphys.service.evaluation.retold.words import Item, read_item, table
+
+_TERM: Final = re.compile(r'(\+|-)?\s*(no:)?("?[#=]?[a-z_]+"?)')
+_SUBJECTS: Final = (
+    "deployment",
+    "service",
+    "statefulset",
+    "daemonset",
+    "workload",
+    "app",
+    "job_name",
+    "pod",
+)
+_LIMIT: Final = re.compile(r"limit\D{0,12}(\d{1,6}) ?(mi|mib|mb|gi|gib|gb)")
+_NODE_TROUBLE: Final = {"node_ill", "node_gone", "many_nodes_ill", "node_in_work"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a retold case says."""
+
+    facts: Mapping[str, Json]
+    not_understood: Sequence[str]
+    """Statements in which nothing was recognised."""
+    newest_release: str
+    """The time of day of the newest release of the alert's own workload, or empty."""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    scope: str
+    said: frozenset[str]
+    unsaid: frozenset[str]
+    denied: frozenset[str]
+
+
+@cache
+def _rules() -> Mapping[str, Sequence[_Rule]]:
+    written = table("readings.yaml")["symptoms"]
+    return {name: [_rule(line) for line in lines] for name, lines in written.items()}
+
+
+def _rule(line: str) -> _Rule:
+    scope, _, rest = line.partition(" ")
+    said: set[str] = set()
+    unsaid: set[str] = set()
+    denied: set[str] = set()
+    for sign, no, term in _TERM.findall(rest):
+        group = denied if no else unsaid if sign == "-" else said
+        group.add(term.strip('"'))
+    return _Rule(scope, frozenset(said), frozenset(unsaid), frozenset(denied))
+
+
+def read(alert: str, labels: Mapping[str, str], evidence: Sequence[Mapping[str, str]]) -> Reading:
+    """Read a case: the alert's name, its labels, and items of `kind`, `q` and `a`."""
+    items = [read_item(e.get("kind", ""), e.get("q", ""), e.get("a", "")) for e in evidence]
+    subject = next((labels[k].lower() for k in _SUBJECTS if labels.get(k)), "")
+    gpu, symptoms = gpus.gpu_facts(items, labels)
+    symptoms |= _symptoms(alert, labels, items, subject)
+    facts: dict[str, Json] = {group: {} for group in GROUPS}
+    facts |= _plain_facts(alert, labels, items)
+    facts["gpu"] = gpu
+    facts["symptoms"] = told(dict.fromkeys(symptoms, True))
+    missed = [s.text for i in items for s in i.statements if not s.said and not s.denied]
+    return Reading(facts, missed, timeline.newest_release(items, subject))
+
+
+def _symptoms(
+    alert: str, labels: Mapping[str, str], items: Sequence[Item], subject: str
+) -> set[str]:
+    each = [numbers.marks_of(item) for item in items]
+    whole: set[str] = set().union(*each) | timeline.marks_of(items, subject)
+    whole |= {"#names_pod"} if labels.get("pod") else set()
+    whole |= timeline.window_marks(items) | tone.marks_of(items)
+    whole |= {"#twice_harmless"} if numbers.twice_harmless(each) else set()
+    scopes = {
+        "item": [item.said | marks for item, marks in zip(items, each, strict=True)],
+        "statement": [s.said for item in items for s in item.statements],
+        "case": [whole.union(*(item.said for item in items))],
+        "alert": [read_item("", "", re.sub(r"([a-z])([A-Z])", r"\1 \2", alert)).said],
+        "severity": [{labels.get("severity", "")}],
+    }
+    denied = {c for item in items for s in item.statements for c in s.denied}
+    found: set[str] = set()
+    for name, rules in _rules().items():
+        if name not in SYMPTOMS:
+            raise KeyError(name)
+        if any(_holds(rule, scopes, denied) for rule in rules):
+            found.add(name)
+    if not found & _NODE_TROUBLE and "pressure" not in scopes["case"][0]:
+        # What was decisive is told; a node in trouble would be.
+        found.add("node_sound")
+    if "many_nodes_ill" not in found and "no_room" not in found:
+        found.add("others_sound")
+    return found
+
+
+def _holds(rule: _Rule, scopes: Mapping[str, Sequence[set[str]]], denied: set[str]) -> bool:
+    return rule.denied <= denied and any(
+        rule.said <= said and not rule.unsaid & said for said in scopes[rule.scope]
+    )
+
+
+def _plain_facts(alert: str, labels: Mapping[str, str], items: Sequence[Item]) -> dict[str, Json]:
+    """Give what labels and numbers tell; nothing of the cluster is made up."""
+    every = " ".join(item.answer for item in items)
+    severity = labels.get("severity", "warning")
+    facts: dict[str, Json] = {
+        "alert": {"name": alert, "names": [alert], "count": 1, "severity": severity,
+                  "labels": {**labels, "alertname": alert}},
+        "resolution": {"found": True, "ambiguous": False, "candidates": [], "missing": []},
+        "setting": {"configmap": "", "key": "", "before": ""},
+        "workload": {"replicas": _replicas(every)},
+        "pool": {"wanted": _replicas(every) + 1},
+        "attempts": {"count": 0, "last_action": "", "last_outcome": ""},
+        "metrics": {}, "analysis": {"changes": []}, "gathered": {},
+    }  # fmt: skip
+    if limit := _LIMIT.search(every):
+        factor = 1024 if limit[2].startswith("g") else 1
+        facts["memory"] = {
+            "container": labels.get("container", ""),
+            "limit_mib": int(limit[1]) * factor,
+        }
+    return facts
+
+
+def _replicas(every: str) -> int:
+    found = re.search(r"(\d{1,3}) (?:replicas|pods|machines|nodes)", every)
+    return int(found[1]) if found else 1

@@ -1,0 +1,167 @@
+"""Finds in retold evidence what is said and what is denied, by a lexicon of phrases.
+
+Invariants: a denied phrase is never taken for a said one; every pattern's time grows with the
+length of the text only, and that is bounded.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+import yaml
+
+MAX_ANSWER: Final = 20_000
+"""Characters of one answer that are read."""
+_ENDS: Final = re.compile(
+    r"[;\n|]|(?<=[a-z0-9)%\"'])[.!?](?=\s|$)|,? (?:but|while|whereas|although|though|yet) |\. "
+)
+_NEGATORS: Final = re.compile(
+    r"\b(?:no|not|none|never|without|neither|nor|nothing|nobody|cannot|isn't|wasn't|aren't)\b"
+)
+_REACH: Final = 4
+"""Words between a denial and what it denies."""
+_DENIED_AFTER: Final = re.compile(
+    r"(?::|=|,)?[ ]?(?:(?:is|are|was|were|stays?|at|has|have)[ ]){0,2}"
+    r"(?:0|none|absent|false|inactive|ruled out|no(?! \w)|not (?:seen|there|found|involved|active|present))"
+    r"(?![\w./:-]|\s*(?:/|->|to\b|min|s\b|h\b|%))"
+    r"|[ ]\w{1,15}[:=][ ]?(?:not active|inactive|false|none|no|0)(?![\w.])"
+)
+_PLAIN: Final = (
+    ("\u2019", "'"), ("\u2013", "-"), ("\u2014", "-"), ("\u2192", " to "), ("->", " to "),
+    ("can't", "can not"), ("cannot", "can not"), ("won't", "will not"), ("n't", " not"),
+    ("\u201c", '"'), ("\u201d", '"'), ("per cent", "%"), ("percent", "%"), (" minutes", " min"),
+    (" mins", " min"), ("behaviour", "behavior"), ("utilisation", "utilization"),
+    ("unauthorised", "unauthorized"),
+)  # fmt: skip
+
+
+def plain(words: str) -> str:
+    """Write a text in one way: lower case, one kind of quote, denials in full."""
+    found = words[:MAX_ANSWER].lower()
+    for old, new in _PLAIN:
+        found = found.replace(old, new)
+    return found
+
+
+def pattern(phrase: str) -> str:
+    """Turn a phrase of the lexicon into a regular expression of bounded repeats."""
+    parts: list[str] = []
+    for gap in plain(phrase).split(" .. "):
+        words = [
+            re.escape(word).replace(r"\*", r"\w{0,24}").replace(r"\#", r"[\d][\d.,]{0,12}")
+            for word in gap.split()
+        ]
+        parts.append(r"[\s_/\-=:\"']{1,4}".join(words))
+    body = r"\W{1,3}(?:[\w./:%'-]{1,40}\W{1,3}){0,4}?".join(parts)
+    front = r"(?<!\w)" if body[:1].isalnum() or body[:1] in "[\\" else ""
+    return front + body + (r"(?!\w)" if not phrase.endswith("*") else "")
+
+
+_TOKEN: Final = re.compile(r"[a-z0-9]+")
+
+
+def _key(token: str) -> str:
+    return token[:3]
+
+
+class Lexicon:
+    """Phrases by concept, compiled; each is tried only where a word of it may be in the text."""
+
+    def __init__(self, concepts: Mapping[str, str]) -> None:
+        self._always: list[tuple[str, re.Pattern[str]]] = []
+        self._by_key: defaultdict[str, list[tuple[str, re.Pattern[str]]]] = defaultdict(list)
+        for name, phrases in concepts.items():
+            for phrase in (p.strip() for p in phrases.split(",")):
+                if phrase:
+                    self._add(name, phrase)
+
+    def _add(self, name: str, phrase: str) -> None:
+        one = (name, re.compile(pattern(phrase)))
+        tokens = [t for w in plain(phrase).split() if "#" not in w for t in _TOKEN.findall(w)]
+        longest = max(tokens, key=len, default="")
+        if len(longest) >= 3:
+            self._by_key[_key(longest)].append(one)
+        else:
+            self._always.append(one)
+
+    def find(self, text: str) -> Iterator[tuple[str, re.Match[str]]]:
+        """Give each concept with the place of each phrase of it."""
+        tried = list(self._always)
+        for key in {_key(t) for t in _TOKEN.findall(text)}:
+            tried += self._by_key.get(key, ())
+        for name, compiled in tried:
+            for match in compiled.finditer(text):
+                yield name, match
+
+
+@cache
+def lexicon() -> Lexicon:
+    """Give the lexicon beside this module."""
+    return Lexicon(table("lexicon.yaml")["concepts"])
+
+
+@cache
+def table(name: str) -> Any:
+    """Read a table beside this module."""
+    return yaml.safe_load((files(__package__ or "") / name).read_text(encoding="utf-8"))
+
+
+@dataclass
+class Statement:
+    """One sentence or clause."""
+
+    text: str
+    said: set[str] = field(default_factory=set[str])
+    denied: set[str] = field(default_factory=set[str])
+
+
+@dataclass
+class Item:
+    """One question of a case with its answer."""
+
+    kind: str
+    question: str
+    answer: str
+    statements: Sequence[Statement]
+    topic: set[str]
+    """Concepts that the question names."""
+
+    @property
+    def said(self) -> set[str]:
+        """Everything said anywhere in the answer, or asked about."""
+        return self.topic.union(*(s.said for s in self.statements))
+
+
+def read_item(kind: str, question: str, answer: str) -> Item:
+    """Read one question and its answer."""
+    statements = [_statement(part) for part in _parts(plain(answer))]
+    topic = _statement(plain(question)).said
+    return Item(kind, plain(question), plain(answer), statements, topic)
+
+
+def _parts(answer: str) -> Iterable[str]:
+    return [part.strip() for part in _ENDS.split(answer) if part and part.strip()]
+
+
+def _statement(text: str) -> Statement:
+    found = Statement(text)
+    for name, match in lexicon().find(text):
+        denied = _is_denied(text, match.start(), match.end())
+        (found.denied if denied else found.said).add(name)
+    return found
+
+
+def _is_denied(text: str, start: int, end: int) -> bool:
+    """Tell whether a denial reaches a phrase; one that is part of the phrase does not count."""
+    before = text[max(0, start - 60) : start]
+    nearest = max((m.end() for m in _NEGATORS.finditer(before)), default=None)
+    if nearest is not None:
+        between = before[nearest:]
+        listed = between.count(",") and not re.search(r"\b(?:is|are|was|were|has|have)\b", between)
+        if len(between.split()) <= _REACH and ("," not in between or listed):
+            return True
+    return bool(_DENIED_AFTER.match(text, end))
