@@ -132,6 +132,14 @@ class Playbook(_Part):
     gather: tuple[Gather, ...] = ()
     answers: tuple[Answer, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _asks_nothing_first(self) -> "Playbook":
+        if self.asked and self.gather:
+            raise ValueError(
+                "a playbook with `asked: first` has no `gather`; leave one of them out"
+            )
+        return self
+
 
 class Compiled:
     """A playbook with its expressions ready to run."""

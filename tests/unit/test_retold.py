@@ -7,7 +7,7 @@ import pytest
 
 from tiphys.agents.symptoms import SYMPTOMS
 from tiphys.service.evaluation.retold.gpus import counted
-from tiphys.service.evaluation.retold.numbers import rises
+from tiphys.service.evaluation.retold.numbers import falls_back, rises
 from tiphys.service.evaluation.retold.reader import read
 from tiphys.service.evaluation.retold.words import MAX_ANSWER, lexicon, read_item, table
 
@@ -89,3 +89,41 @@ def test_no_text_takes_long() -> None:
     read_item("log", hostile, hostile)
     assert len(hostile) > MAX_ANSWER
     assert time.process_time() - started < 20
+
+
+FINE = ("get pods", "all Running, no restarts")
+
+
+def test_trouble_that_nobody_explains_is_told_apart() -> None:
+    failing = ("logs", "uploads fail")
+    assert "unexplained_trouble" in seen(failing, FINE)
+    assert "all_quiet" not in seen(failing, FINE)
+    assert "unexplained_trouble" not in seen(("logs", "no upload fails"), FINE)
+    assert "all_quiet" in seen(("p99", "unchanged"), FINE)
+    assert "all_quiet" not in seen(("proxy", "zork 17"), FINE)
+
+
+@pytest.mark.parametrize(
+    ("now", "planned"),
+    [
+        pytest.param("it is 22:09", True, id="within"),
+        pytest.param("it is 23:10", False, id="past"),
+    ],
+)
+def test_announced_work_counts_while_it_is_going_on(now: str, planned: bool) -> None:
+    node = ("get node n-1", "NotReady,SchedulingDisabled for 5 min")
+    calendar = ("maintenance calendar", f"reboot of n-1, 22:00-22:30; {now}")
+    assert ("work_expected" in seen(node, calendar)) is planned
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("4120 at 15:06, about 210 since 15:11", True, id="back"),
+        pytest.param("0 from 09:31 to 09:39, 1 since", True, id="up-again"),
+        pytest.param("210 at 15:06, 4120 since 15:11", False, id="worse"),
+        pytest.param("0 since 15:11", False, id="nothing-before"),
+    ],
+)
+def test_a_quantity_falls_back(text: str, expected: bool) -> None:
+    assert falls_back(text) is expected

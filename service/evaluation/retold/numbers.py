@@ -19,7 +19,9 @@ _AGE: Final = re.compile(
 )
 _MINUTES: Final = {"s": 1 / 60, "m": 1.0, "min": 1.0, "h": 60.0, "hour": 60.0, "hours": 60.0}
 _UNITS: Final = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "s": 1e3, "ms": 1.0}
-_BACK: Final = re.compile(r"(?<![\d:.])(\d[\d,]*(?:\.\d+)?)(?: ?[a-z%]{1,5})? (?:since|again|now)\b")
+_BACK: Final = re.compile(
+    r"(?<![\d:.])(\d[\d,]*(?:\.\d+)?)(?: ?[a-z%]{1,5})? (?:since|again|now)\b"
+)
 _PLAIN_NUMBER: Final = re.compile(r"(?<![\d:.])\d[\d,]*(?:\.\d+)?(?![\d:])")
 _FORMER: Final = re.compile(
     r"\b(?:was|were|until|before)\b.{0,40}\d|\b(?:was|were|said) .{1,60} before\b"

@@ -25,12 +25,18 @@ _CALM: Final = frozenset(
     }
 )  # fmt: skip
 _ALARMS: Final = frozenset({"trouble", "#rises", "users_suffer", "hurting", "never_ready"})
-_OF: Final = re.compile(r"\b(\d{1,4}) (?:of|out of) (\d{1,4})\b|(?<![\d./])(\d{1,3})/(\d{1,3})(?![\d/%])")
-_WHOLE: Final = re.compile(r"ready|running|available|healthy|up\b|members|replicas|allocatable|answer")
+_OF: Final = re.compile(
+    r"\b(\d{1,4}) (?:of|out of) (\d{1,4})\b|(?<![\d./])(\d{1,3})/(\d{1,3})(?![\d/%])"
+)
+_WHOLE: Final = re.compile(
+    r"ready|running|available|healthy|up\b|members|replicas|allocatable|answer"
+)
 _PLAIN_CALM: Final = re.compile(
-    r"(?:all |both |each |still )?(?:is |are )?(?:normal|none|no|nothing|unchanged|flat|fine|steady"
-    r"|healthy|empty|ok|as (?:usual|always|ever|yesterday|before)|0(?:\.0+)?(?: ?%)?|ready|running"
-    r"|answers|reachable|true|yes)(?: (?:for|since|throughout|all day|in|on|today)\b.{0,30})?"
+    r"(?:all |both |each |still )?(?:is |are )?(?:normal|none|no|nothing|unchanged|flat|fine"
+    r"|steady|healthy|empty|ok|as (?:usual|always|ever|yesterday|before)"
+    r"|0(?:\.0+)?(?: ?%)?"
+    r"|ready|running|answers|reachable|true|yes)"
+    r"(?: (?:for|since|throughout|all day|in|on|today)\b.{0,30})?"
 )
 
 

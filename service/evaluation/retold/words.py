@@ -26,7 +26,8 @@ _REACH: Final = 4
 """Words between a denial and what it denies."""
 _DENIED_AFTER: Final = re.compile(
     r"(?::|=|,)?[ ]?(?:(?:is|are|was|were|stays?|at|has|have)[ ]){0,2}"
-    r"(?:0|none|absent|false|inactive|ruled out|no(?! \w)|not (?:seen|there|found|involved|active|present))"
+    r"(?:0|none|absent|false|inactive|ruled out|no(?! \w)"
+    r"|not (?:seen|there|found|involved|active|present))"
     r"(?![\w./:-]|\s*(?:/|->|to\b|min|s\b|h\b|%))"
     r"|[ ]\w{1,15}[:=][ ]?(?:not active|inactive|false|none|no|0)(?![\w.])"
 )
