@@ -76,7 +76,7 @@ def exporters(several: Sequence[Series]) -> list[str]:
             if math.isfinite(value):
                 at_once[at].add(address or series.labels.get("instance", ""))
     doubted = [found for found in at_once.values() if len(found) > 1]
-    return sorted(set().union(*doubted))
+    return sorted({address for found in doubted for address in found})
 
 
 def read_code(written: str) -> int:

@@ -53,7 +53,8 @@ class PrometheusSession(requests.Session):
     def send(self, request: requests.PreparedRequest, **named: Any) -> requests.Response:
         """Send one request; a redirect is an answer like any other, and not followed."""
         until = time.monotonic() + self._seconds
-        response = super().send(request, **{**named, "stream": True, "allow_redirects": False})
+        asked: dict[str, Any] = {**named, "stream": True, "allow_redirects": False}
+        response = super().send(request, **asked)
         try:
             body = self._read(response.raw, until)
         finally:
