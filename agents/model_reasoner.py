@@ -18,8 +18,8 @@ from typing import Final
 import httpx2
 
 from tiphys.agents.answers import Act, Ask, Handover, Nothing, Option, answer_type, options
-from tiphys.agents.conversation import Conversation, Talk
 from tiphys.agents.budget import Meter, Purpose
+from tiphys.agents.conversation import Conversation, Talk
 from tiphys.agents.model_endpoint import Endpoint, Wire, connected
 from tiphys.agents.model_failures import Failure, ModelFailedError, NotRecordedError, nonsensical
 from tiphys.agents.notebook import Notebook

@@ -137,7 +137,9 @@ def _agreed(every: Sequence[Chosen]) -> Chosen | None:
         return every[0] if every else None
     said = "; ".join(f"{one.action or one.answer.value}: {one.reason}" for one in held)
     why = short(f"the evidence speaks for different answers ({said})", 1_500)
-    first = replace(held[0], answer=Answer.ESCALATE, reason=why, action="", target="", parameters={})
+    first = replace(
+        held[0], answer=Answer.ESCALATE, reason=why, action="", target="", parameters={}
+    )
     return Chosen(replace(first, ruled_out=(), risks=""), None)
 
 

@@ -202,13 +202,6 @@ class Impact(Noun):
     """Others of them that are away."""
 
 
-class StopFacts(Noun):
-    """The stop switch as read just now."""
-
-    engaged: bool
-    reason: str = ""
-
-
 class Cause(Noun):
     """What alerts follow from that are not about it: a node that is gone, a source that is away."""
 

@@ -70,7 +70,9 @@ async def test_an_answer_that_says_it_is_not_whole_is_none(warnings: Any, lackin
     async with prometheus(answer) as adapter:
         for call in (adapter.instant("up"), adapter.range("up", NOW, NOW + timedelta(hours=1), 60)):
             if lacking:
-                with pytest.raises(UnansweredError, match="not the whole one: partial response: store"):
+                with pytest.raises(
+                    UnansweredError, match="not the whole one: partial response: store"
+                ):
                     await call
             else:
                 assert len(await call) == 1
