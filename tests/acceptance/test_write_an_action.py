@@ -21,7 +21,7 @@ FOLDERS = (*PACKAGES, "docs", "helm", "tests", "tools")
 ACTION = "pause-cronjob"
 ASKED_OF_EVERY_ACTION = (
     "actions_attacked", "actions_page", "actions_pause_cronjob", "actions_planning", "boundary",
-    "chart_files", "render", "step_imports",
+    "chart_files", "harm", "render", "step_imports",
 )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 def test_the_page_has_the_files_that_its_table_names() -> None:
     own = ACTION.replace("-", "_")
     named = re.findall(r"^\|.*?`([a-z_/<>]+\.py)`", PAGE, re.MULTILINE)
-    assert len(named) == 5
+    assert len(named) == 6
     assert [name for name, _, _ in BLOCKS] == [name.replace("<action>", own) for name in named]
 
 
