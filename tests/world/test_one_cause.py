@@ -400,3 +400,15 @@ async def test_one_alert_that_flaps_does_not_make_the_others_flap(storm: Storm) 
     await storm.arrive([steady])
     both = await storm.bench.cases.case(incident, storm.bench.clock())
     assert both.episodes_last_hour == 1
+
+
+async def test_none_follows_what_follows_it(storm: Storm) -> None:
+    await storm.arrive([storm.raised("A", node="a"), storm.raised("B", node="b")])
+    first, second = sorted(await storm.incidents(), key=lambda one: one.subject)
+    told = first.model_copy(update={"cause": second.subject})
+    async with storm.bench.database.transaction() as tx:
+        await storm.bench.incidents.paged(tx, told, storm.bench.clock())
+        assert await following.ahead_of(tx, second, [first.subject]) is None
+        ahead = await following.ahead_of(tx, told, [second.subject])
+    assert ahead is not None
+    assert ahead.id == second.id
