@@ -131,7 +131,7 @@ _ABSTRACT: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 """Values that tell one line from the next and nothing of the cause; status codes stay."""
 
 _ESCAPES: Final = re.compile(
-    r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)?|[ -/]{0,8}[0-~])?"
+    r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\))?"
     r"|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     r"\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
@@ -152,7 +152,13 @@ def seen(text: str) -> str:
 
 def redact(text: str) -> str:
     """Hide keys, tokens, passwords, credentials in URLs and mail addresses."""
-    text = seen(text)
+    hidden = _hide(text)
+    read = seen(hidden)
+    # As it came first: what is left out may have taken a part of a secret's name with it.
+    return hidden if read == hidden else _hide(read)
+
+
+def _hide(text: str) -> str:
     for pattern, replace in _PATTERNS:
         text = pattern.sub(replace, text)
     return text

@@ -385,7 +385,7 @@ async def test_the_models_words_are_one_clean_line(stub: Stub) -> None:
     stub.decides(act(reason=f"bad\n\x1b[31mrelease\u202e password={SECRET} " + "x " * 2000))
     async with asking(stub) as reasoner:
         reason = (await reasoner.decide(FINDINGS)).reason
-    assert reason.startswith("bad [31mrelease password=[secret] x x")
+    assert reason.startswith("bad release password=[secret] x x")
     assert len(reason) == 800
 
 

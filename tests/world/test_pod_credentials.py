@@ -54,7 +54,7 @@ def certify(directory: Path) -> tuple[Path, Path]:
 async def api_server(directory: Path, seen: list[str]) -> AsyncGenerator[int]:
     async def answer(request: web.Request) -> web.Response:
         seen.append(request.headers.get("authorization", ""))
-        return web.json_response({"metadata": {"name": "shop"}})
+        return web.json_response({"metadata": {"name": "shop", "uid": "u"}})
 
     app = web.Application()
     app.router.add_get("/{path:.*}", answer)
