@@ -97,7 +97,13 @@ class ModelReasoner:
         book = Notebook(self._clock)
         left = self.meter.seconds_left(purpose.incident)
         try:
-            async with asyncio.timeout(max(left, 0)):
+            if left <= 0:
+                raise ModelFailedError(
+                    Failure.OVER_BUDGET,
+                    "the model was not asked, over budget: "
+                    f"{self.meter.budget.seconds_per_incident:g} s per incident are used up",
+                )
+            async with asyncio.timeout(left):
                 choice = await self._investigate(findings, purpose, book)
         except NotRecordedError:
             raise
