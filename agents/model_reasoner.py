@@ -230,5 +230,6 @@ def _failed(error: Exception, seconds: float) -> ModelFailedError:
 
 def _sentence(text: str) -> str:
     """Put a model's words into one printable, redacted, bounded line."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in redact(text)).split())
+    words = redact(text[: 4 * MAX_REASON])  # patterns over a whole long answer would take seconds
+    line = " ".join("".join(c if c.isprintable() else " " for c in words).split())
     return line if len(line) <= MAX_REASON else line[: MAX_REASON - 1] + "…"
