@@ -185,7 +185,7 @@ def _parsed(completion: ParsedChatCompletion[Answered]) -> Answered:
     if message is None:
         raise nonsensical("it has no choices")
     if message.refusal:
-        words = " ".join(redact(str(message.refusal)).split())
+        words = " ".join(redact(str(message.refusal)[:2_000]).split())
         said = "".join(c for c in words if c.isprintable())
         raise ModelFailedError(Failure.REFUSED, f"the model refused: {said[:200]}")
     if message.parsed is None:

@@ -97,7 +97,13 @@ class ModelReasoner:
         book = Notebook(self._clock)
         left = self.meter.seconds_left(purpose.incident)
         try:
-            async with asyncio.timeout(max(left, 0)):
+            if left <= 0:
+                raise ModelFailedError(
+                    Failure.OVER_BUDGET,
+                    "the model was not asked, over budget: "
+                    f"{self.meter.budget.seconds_per_incident:g} s per incident are used up",
+                )
+            async with asyncio.timeout(left):
                 choice = await self._investigate(findings, purpose, book)
         except NotRecordedError:
             raise
@@ -224,5 +230,6 @@ def _failed(error: Exception, seconds: float) -> ModelFailedError:
 
 def _sentence(text: str) -> str:
     """Put a model's words into one printable, redacted, bounded line."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in redact(text)).split())
+    words = redact(text[: 4 * MAX_REASON])  # patterns over a whole long answer would take seconds
+    line = " ".join("".join(c if c.isprintable() else " " for c in words).split())
     return line if len(line) <= MAX_REASON else line[: MAX_REASON - 1] + "…"

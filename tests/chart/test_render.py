@@ -202,6 +202,7 @@ def test_every_setting_that_the_chart_writes_is_one_of_the_service(render: Rende
     known = {f"TIPHYS_{name.upper()}" for name in Settings.model_fields}
     tuned = {"pollInterval": 1, "leaseSeconds": 10, "reconcileInterval": 30, "modelTimeout": 9}
     tuned |= {"investigationSeconds": 30, "notAfterSeconds": 300, "prometheusTimeout": 2}
+    tuned |= {"modelCallsPerHour": 9, "modelMoneyPerDay": 2.5, "modelAlone": True}
     for mode in MODES:
         objects = render(mode, {"tuning": tuned})
         written = {*one(objects, "ConfigMap", "tiphys-settings")["data"]}

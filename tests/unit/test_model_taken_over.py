@@ -373,6 +373,7 @@ def held_before_the_gate(found: Proposal, facts: TargetFacts | None, known: list
     assert not judge(found, given, POLICY, NOW).allowed
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")
 @pytest.mark.parametrize("kind", sorted(KINDS))
 async def test_a_model_taken_over_has_no_effect_outside_the_lists(kind: str) -> None:
     rng = random.Random(f"7:{kind}")

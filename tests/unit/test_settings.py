@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tiphys.agents.budget import Budget
+from tiphys.service.model_settings import ModelSettings
 from tiphys.service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +80,10 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch, name
         ("stream_max_bytes", 1000),
         ("stream_replicas", 6),
         ("model_timeout", 0),
+        ("model_retries", 6),
+        ("model_calls_per_incident", 0),
+        ("model_price_input", -1),
+        ("model_money_per_day", -1),
     ],
 )
 def test_what_makes_no_sense_is_refused(field: str, value: Any) -> None:
@@ -112,6 +118,45 @@ def test_only_loopback_counts_as_loopback(host: str, expected: bool) -> None:
 def test_each_setting_says_what_it_is_for() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, f"{name} has no docstring"
+
+
+def test_the_page_on_the_model_names_each_of_its_settings() -> None:
+    page = (ROOT / "docs" / "model.md").read_text()
+    for name in ModelSettings.model_fields:
+        variable = f"TIPHYS_{name.upper()}"
+        family, _, span = variable.partition("_PER_")
+        listed = f"`{family}_PER_INCIDENT`" in page and f"`_PER_{span}`" in page
+        assert f"`{variable}`" in page or f"`{variable}=" in page or listed, variable
+
+
+@pytest.mark.parametrize(
+    ("given", "lacking"),
+    [
+        ({}, ""),
+        ({"model_base_url": "http://m/v1", "model": "m"}, ""),
+        ({"model_base_url": "http://m/v1"}, "needs TIPHYS_MODEL,"),
+        ({"model_record": "x.jsonl"}, "needs TIPHYS_MODEL_BASE_URL"),
+        (
+            {"model_base_url": "http://m/v1", "model": "m", "model_seconds_per_incident": 60},
+            "less than TIPHYS_INVESTIGATION_SECONDS (60)",
+        ),
+    ],
+    ids=["none", "whole", "nameless", "nowhere", "too-long"],
+)
+def test_a_model_needs_a_name_and_leaves_time_for_the_playbook(
+    given: dict[str, Any], lacking: str
+) -> None:
+    found = Settings.model_validate(given).model_lacking
+    assert lacking in found
+    assert bool(found) == bool(lacking)
+
+
+def test_the_models_limits_are_those_of_the_settings() -> None:
+    assert Settings().model_budget == Budget()
+    given = Settings(model_calls_per_hour=3, model_money_per_day=2, model_price_input=0.1)
+    assert (given.model_budget.calls_per_hour, given.model_budget.money_per_day) == (3, 2)
+    assert given.model_prices.known
+    assert not Settings().model_prices.known
 
 
 READERS = {

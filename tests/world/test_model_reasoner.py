@@ -116,6 +116,8 @@ class Stub:
         self.sent_headers: list[dict[str, str]] = []
         self.then: Callable[[], object] | None = None
         """What changes after the next answer."""
+        self.drips = False
+        self.gone = threading.Event()
         self.released = threading.Event()
         self.released.set()
 
@@ -173,7 +175,10 @@ def stub() -> Iterator[Stub]:
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            for part in [body[i : i + 1] for i in range(len(body))] if stub.drips else [body]:
+                self.wfile.write(part)
+                if stub.drips and stub.gone.wait(0.05):
+                    return
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             del format, args
@@ -184,6 +189,7 @@ def stub() -> Iterator[Stub]:
     thread.start()
     yield stub
     stub.released.set()
+    stub.gone.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -373,6 +379,12 @@ async def test_a_model_that_cannot_be_reached_or_is_slow_is_an_error(stub: Stub)
     await fails(stub, r"too slow: no answer within 0\.1 s", timeout=0.1)
     stub.url = "http://127.0.0.1:9/v1"  # type: ignore[attr-defined]
     await fails(stub, "the model is down: it cannot be reached")
+
+
+async def test_an_answer_that_drips_is_too_slow_as_a_whole(stub: Stub) -> None:
+    stub.decides(act())
+    stub.drips = True
+    await fails(stub, r"too slow: no answer within 0\.5 s", timeout=0.5)
 
 
 async def test_what_was_found_out_is_not_carried_elsewhere(stub: Stub) -> None:
