@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from tiphys.agents.budget import Meter
+from tiphys.agents.budget import Meter, Tally
 from tiphys.agents.exchanges import ExchangesInvalidError, Recording, Replay
 from tiphys.agents.model_endpoint import Endpoint, Wire
 from tiphys.agents.model_reasoner import ModelReasoner, Sources
@@ -38,11 +38,16 @@ async def open_model(
     playbooks: Playbooks,
     cluster: ClusterReader,
     metrics: Metrics | None,
+    tally: Tally | None = None,
 ) -> AsyncGenerator[Reasoner]:
-    """Open the service's reasoner; says at once what is not limited."""
+    """Open the service's reasoner; says at once what is not limited.
+
+    `tally`: who counts; default: the process' metrics, which are made once.
+    """
     if not settings.model_prices.known:
         log.warning("the model's prices are not set, so money is not limited")
-    meter = Meter(settings.model_budget, prices=settings.model_prices, tally=ModelMetrics())
+    meter = Meter(settings.model_budget, prices=settings.model_prices)
+    meter.tally = tally or ModelMetrics()
     wire: Wire | Recording = Wire()
     if settings.model_record:
         try:
