@@ -19,6 +19,7 @@ from tiphys.agents.fact_list import FACTS
 from tiphys.agents.playbooks import Playbooks
 from tiphys.agents.ports import Answer, Attempt, Case, Choice, Findings
 from tiphys.agents.state import merged
+from tiphys.agents.symptoms import symptoms_of
 from tiphys.agents.untouched_facts import NOW, WITH_WORKLOAD, untouched
 from tiphys.policies.model import ActionName, Alert, Json, Outcome, Target
 from tiphys.policies.strict_yaml import Document, YamlUnreadableError, read_yaml
@@ -234,6 +235,7 @@ def _facts(labels: Mapping[str, str], given: Mapping[str, Json]) -> dict[str, Js
         "episodes_last_hour": 1, "expression_true": True,
     }  # fmt: skip
     told["alert"] = {**alert, **_group(told, "alert")}
+    told["symptoms"] = symptoms_of(told) | _group(told, "symptoms")
     return told
 
 

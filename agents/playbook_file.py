@@ -127,16 +127,16 @@ class Playbook(_Part):
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,80}$")
     version: str = Field(pattern=r"^[0-9A-Za-z.-]{1,20}$")
     match: Match
-    asked: Literal["", "first"] = ""
-    """`first`: before the alert's own playbook, which answers where no answer of this one holds."""
+    asked: Literal["", "last"] = ""
+    """`last`: for alerts that no other playbook is for, and where all that is known was retold."""
     gather: tuple[Gather, ...] = ()
     answers: tuple[Answer, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _asks_nothing_first(self) -> "Playbook":
+    def _asks_nothing_last(self) -> "Playbook":
         if self.asked and self.gather:
             raise ValueError(
-                "a playbook with `asked: first` has no `gather`; leave one of them out"
+                "a playbook with `asked: last` has no `gather`; leave one of them out"
             )
         return self
 

@@ -36,7 +36,9 @@ ROLES: Final[Mapping[str, frozenset[tuple[str, str]]]] = {
     "pool": frozenset(KINDS),
 }
 """The kinds of object that each role may be."""
-ALWAYS_READ: Final = {"alert", "analysis", "attempts", "events", "namespace", "resolution"}
+ALWAYS_READ: Final = {
+    "alert", "analysis", "attempts", "events", "namespace", "resolution", "symptoms",
+}  # fmt: skip
 """Groups that are never empty."""
 COME_WITH: Final[Mapping[str, frozenset[str]]] = {
     "workload": frozenset({"rollout", "pods", "autoscaler", "budget"}),
@@ -100,10 +102,12 @@ def _unreadable(file: Path, said: str) -> Finding:
 
 def _of_book(book: Compiled) -> Iterator[Finding]:
     yield from _never_reached(book)
-    yield from _unforeseen(book)
-    yield from _guards(book)
     yield from _placeholders(book)
-    seen = False
+    seen = last = book.book.asked == "last"
+    if not last:
+        # Where such a one has no answer, or no fact for one, the next one is asked, or a human.
+        yield from _unforeseen(book)
+        yield from _guards(book)
     for i, answer in enumerate(book.book.answers):
         seen = seen or _seen(answer.when)
         if answer.act is not None:
@@ -224,7 +228,8 @@ def _of_all(books: Sequence[Compiled]) -> Iterator[Finding]:
         if one.book.name == other.book.name:
             words = f"{one.book.name} is already in {one.where}"
             yield _at(other, Level.ERROR, ("name",), words)
-        if one.book.match.labels != other.book.match.labels:
+        asked = {one.book.asked, other.book.asked}
+        if "last" in asked or one.book.match.labels != other.book.match.labels:
             continue
         both = _covered_by_both(one, other)
         if both:

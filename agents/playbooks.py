@@ -1,7 +1,8 @@
 """Playbooks as a reasoner: the first answer whose condition holds is the choice.
 
 Invariant: a condition without an answer ends in a human's hands; the answers after it are not
-tried, since nobody knows whether this one should have applied.
+tried, since nobody knows whether this one should have applied. A playbook that is asked last never
+answers for an alert whose own playbook had facts of the cluster to read.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -57,9 +58,9 @@ class Playbooks:
         return Playbooks([*theirs.values(), *kept.values()], theirs)
 
     def covering(self, alert: Alert) -> Compiled | None:
-        """Give the first playbook that is for this alert; those asked first do not count."""
+        """Give the first playbook that is for this alert; those asked last do not count."""
         return next(
-            (p for p in self.all.values() if not _first(p) and p.covers(alert.labels)), None
+            (p for p in self.all.values() if not _last(p) and p.covers(alert.labels)), None
         )
 
     def match(self, case: Case) -> Compiled | None:
@@ -67,33 +68,20 @@ class Playbooks:
         found = (self.covering(alert) for alert in firing(case))
         return next((p for p in found if p is not None), None)
 
-    def asked(self, case: Case) -> list[Compiled]:
-        """Give those that are asked first, then the case's own; a team's own is asked alone."""
-        own = self.match(case)
-        if own is not None and own.book.name in self.theirs:
-            return [own]
-        labels = [alert.labels for alert in firing(case)]
-        early = [p for p in self.all.values() if _first(p) and any(map(p.covers, labels))]
-        return [*early, *([own] if own else [])]
-
     async def decide(self, findings: Findings) -> Choice:
         """Choose by the case's playbooks: the first answer that holds."""
         return self.chosen(findings).choice
 
     def chosen(self, findings: Findings) -> Chosen:
         """Choose, and say by which answer."""
-        playbook = self.match(findings.case)
-        early = [p for p in self.asked(findings.case) if _first(p)]
-        if (choice := _agreed([c for p in early for c in _holding(p, findings)])) is not None:
-            return choice
-        if playbook is None:
-            alerts = firing(findings.case)
-            name = alerts[0].name if alerts else "(none)"
-            seen = filled("{symptoms.seen}", findings.facts)
-            what = f"; seen: {seen}" if seen not in {"(unknown)", "none"} else ""
-            why = short(f"no playbook for alert {name}{what}", 1_500)
-            return Chosen(_choice(findings, DEFAULT, Answer.ESCALATE, why), None)
-        return _chosen(playbook, findings)
+        own = self.match(findings.case)
+        theirs = own is not None and own.book.name in self.theirs
+        if own is None or (findings.retold and not theirs):
+            labels = [alert.labels for alert in firing(findings.case)]
+            last = [p for p in self.all.values() if _last(p) and any(map(p.covers, labels))]
+            if (choice := _agreed([c for p in last for c in _holding(p, findings)])) is not None:
+                return choice
+        return _uncovered(findings) if own is None else _chosen(own, findings)
 
 
 def _read(folder: Path) -> dict[str, Compiled]:
@@ -109,15 +97,14 @@ def _read(folder: Path) -> dict[str, Compiled]:
     return found
 
 
-def _first(playbook: Compiled) -> bool:
-    return playbook.book.asked == "first"
+def _last(playbook: Compiled) -> bool:
+    return playbook.book.asked == "last"
 
 
 def _holding(playbook: Compiled, findings: Findings) -> list[Chosen]:
-    """Give every answer that holds of a playbook that is asked first.
+    """Give every answer that holds of a playbook that is asked last.
 
-    An answer that reads a fact which is not there does not hold: the alert's own playbook, or a
-    human, is asked as if it did not exist.
+    An answer that reads a fact which is not there does not hold; where none does, a human is told.
     """
     scope = Scope(findings.facts)
     held: list[Chosen] = []
@@ -141,6 +128,15 @@ def _agreed(every: Sequence[Chosen]) -> Chosen | None:
         held[0], answer=Answer.ESCALATE, reason=why, action="", target="", parameters={}
     )
     return Chosen(replace(first, ruled_out=(), risks=""), None)
+
+
+def _uncovered(findings: Findings) -> Chosen:
+    alerts = firing(findings.case)
+    name = alerts[0].name if alerts else "(none)"
+    seen = filled("{symptoms.seen}", findings.facts)
+    what = f"; seen: {seen}" if seen not in {"(unknown)", "none"} else ""
+    why = short(f"no playbook for alert {name}{what}", 1_500)
+    return Chosen(_choice(findings, DEFAULT, Answer.ESCALATE, why), None)
 
 
 def _chosen(playbook: Compiled, findings: Findings) -> Chosen:
@@ -183,23 +179,6 @@ def _explained(choice: Choice, answer: Written, findings: Findings) -> Choice:
         if not kinds or kinds & set(find(one.action).kinds)
     ]
     return replace(choice, ruled_out=ruled_out, risks=filled(answer.risks, findings.facts))
-
-
-def _answered(playbook: Compiled, i: int, findings: Findings, scope: Scope) -> Choice:
-    """Make a choice of an answer; raises `ExpressionFailedError` for a parameter without value."""
-    answer = playbook.book.answers[i]
-    reason = filled(answer.words, findings.facts)
-    if answer.act is None:
-        kind = Answer.NOTHING if answer.nothing is not None else Answer.ESCALATE
-        return _choice(findings, playbook, kind, reason)
-    if findings.case.attempts and not answer.act.next:
-        return _choice(findings, playbook, Answer.ESCALATE, tried(findings.case))
-    parameters = {
-        name: value.evaluate(scope) if isinstance(value, Expression) else value
-        for name, value in playbook.parameters[i].items()
-    }
-    act = (answer.act.action, answer.act.target, parameters)
-    return _choice(findings, playbook, Answer.ACT, reason, act=act)
 
 
 def tried(case: Case) -> str:

@@ -172,6 +172,8 @@ class Findings:
     targets: Mapping[str, Target]
     """The resolved objects by role: `pod`, `workload`, `node`; a reasoner names one by its role."""
     evidence: Sequence[Evidence]
+    retold: bool = False
+    """People told what was seen; nothing was read of a cluster, and only symptoms are known."""
 
 
 class Answer(StrEnum):

@@ -95,7 +95,7 @@ async def judged(one: RunbookSet, reasoner: Reasoner) -> Verdicts:
 async def _judged(case: RunbookCase, reasoner: Reasoner) -> Judged:
     told = [seen.model_dump() for seen in case.evidence]
     reading = read(case.alert, case.labels, told)
-    choice = await reasoner.decide(Findings(_incident(case), reading.facts, {}, ()))
+    choice = await reasoner.decide(Findings(_incident(case), reading.facts, {}, (), retold=True))
     deed = deed_of(choice)
     aims, unchecked = _compared(case, choice, reading)
     wanted = Wanted(case.action, case.also_ok, case.never, Deed.NONE, Deed.ESCALATE)

@@ -24,7 +24,7 @@ from tiphys.agents.experience import (
 from tiphys.agents.notebook import Notebook
 from tiphys.agents.playbook_file import PlaybookFile, PlaybookInvalidError
 from tiphys.agents.ports import Answer, Case, Choice, Findings, UnansweredError
-from tiphys.agents.question import question
+from tiphys.agents.question import NO_VIEW, question
 from tiphys.agents.remembering import remembered
 from tiphys.agents.state import State, case_from_json, case_to_json
 from tiphys.policies.expressions import Scope, compile_expression
@@ -158,7 +158,9 @@ def test_where_nothing_was_tried_nothing_is_said(near: tuple[Trial, ...]) -> Non
 
 
 def test_the_models_question_shows_what_was_tried_and_no_more() -> None:
-    told = question(remembered(findings(trial(2, End.HELPED)), Notebook(lambda: NOW)), [], [])
+    told = question(
+        remembered(findings(trial(2, End.HELPED)), Notebook(lambda: NOW)), [], {}, NO_VIEW
+    )
     data = json.loads(told.splitlines()[-2])
     assert list(data["facts"]["experience"]["here"]) == ["restart_pod"]
     assert data["facts"]["experience"]["here"]["restart_pod"]["helps_at_least"] == 0.207

@@ -183,7 +183,7 @@ def test_labels_narrow_a_match(tmp_path: Path) -> None:
         ("match: {alerts: [Mine]}", "match: {}", r":4: match: either `alerts` or `pattern`"),
         ("match: {alerts: [Mine]}", "match: [", r":\d+: not YAML"),
         ("match:", "gather: [{name: x, query: 'up{'}]\nmatch:", r":4: gather\.0\.query: PromQL"),
-        ("match:", "asked: first\ngather: [{name: x, query: up}]\nmatch:", r".*has no `gather`"),
+        ("match:", "asked: last\ngather: [{name: x, query: up}]\nmatch:", r".*has no `gather`"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_file_line_and_key(

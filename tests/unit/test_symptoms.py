@@ -1,4 +1,4 @@
-"""Symptoms of production's facts, the table of signatures, and playbooks that are asked first."""
+"""Symptoms of production's facts, the table of signatures, and playbooks that are asked last."""
 
 import time
 from datetime import UTC, datetime
