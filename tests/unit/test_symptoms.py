@@ -1,6 +1,7 @@
 """Symptoms of production's facts, the table of signatures, and playbooks that are asked last."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,16 @@ async def test_without_a_symptom_the_alerts_own_playbook_answers() -> None:
 
 def test_the_vocabulary_has_every_action_of_the_catalogue() -> None:
     assert set(DEED_OF) == {action.name for action in every()}
+
+
+async def test_symptoms_do_not_override_the_playbook_that_is_for_the_alert() -> None:
+    facts: dict[str, Any] = {**ILL, "symptoms": symptoms_of(ILL)}
+    assert (await SHIPPED.decide(findings(facts))).action == "restart-pod"
+    choice = await SHIPPED.decide(findings(facts, name="KubeHpaMaxedOut"))
+    assert (choice.answer, choice.decided_by.playbook) == (Answer.ESCALATE, "autoscalers")
+
+
+async def test_where_nothing_was_read_of_a_cluster_the_symptoms_are_asked_before_it() -> None:
+    read = findings(with_symptoms("stale_pods"), name="KubeHpaMaxedOut")
+    assert (await SHIPPED.decide(read)).answer is Answer.ESCALATE
+    assert (await SHIPPED.decide(replace(read, retold=True))).action == "rollout-restart"
