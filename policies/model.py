@@ -27,6 +27,7 @@ from tiphys.policies.parts import (
     Risk,
     RuledOut,
     RunName,
+    Severity,
     Standby,
     StopFacts,
     Target,
@@ -49,14 +50,6 @@ class AlertStatus(StrEnum):
 
     FIRING = "firing"
     RESOLVED = "resolved"
-
-
-class Severity(StrEnum):
-    """How soon a human must know; an alert without a severity counts as a warning."""
-
-    CRITICAL = "critical"
-    WARNING = "warning"
-    INFO = "info"
 
 
 class Alert(Noun):

@@ -132,6 +132,14 @@ def is_nothing(value: object) -> bool:
     return value is None
 
 
+class Severity(StrEnum):
+    """How soon a human must know; an alert without a severity counts as a warning."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+    INFO = "info"
+
+
 class Risk(StrEnum):
     """How much an action can hurt when it is wrong."""
 

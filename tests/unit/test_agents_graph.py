@@ -40,6 +40,8 @@ from tiphys.policies.model import (
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 PLAYBOOKS = Playbooks.load()
+NAMED = Playbooks([p for p in PLAYBOOKS.all.values() if not p.book.asked])
+"""Without those for alerts that no other playbook is for."""
 EXPRESSION = 'sum by (namespace, pod) (kube_pod_status_ready{condition="false"}) > 0'
 
 

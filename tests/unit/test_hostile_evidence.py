@@ -24,7 +24,7 @@ from tiphys.agents.answers import options
 from tiphys.agents.graph import Investigation
 from tiphys.agents.pod_words import LOG_LINES, log_lines
 from tiphys.agents.ports import Choice, Findings, ReasonerFailedError, Series
-from tiphys.agents.question import question
+from tiphys.agents.question import NO_VIEW, numbered, question
 from tiphys.agents.redact import redact
 from tiphys.policies.model import Alert, Escalate, NoAction, Proposal
 from tiphys.workflow_templates.catalogue import every
@@ -283,7 +283,9 @@ async def test_hostile_text_reaches_a_model_as_one_fenced_line_of_data(
     hostile = PLACES[place](cluster, TEXTS[kind])
     await agents(cluster, Metrics(), ear).investigate(case(hostile))
     (findings,) = ear.findings
-    asked = question(findings, options(every(), findings.targets), findings.evidence)
+    asked = question(
+        findings, options(every(), findings.targets), numbered(findings.evidence), NO_VIEW
+    )
     lines = asked.split("\n")
     marks = [line for line in lines if line.startswith("FINDINGS-")]
     assert len(marks) == 2
@@ -293,7 +295,9 @@ async def test_hostile_text_reaches_a_model_as_one_fenced_line_of_data(
     assert data.isprintable()
     assert json.loads(data)["targets"] == {role: str(t) for role, t in findings.targets.items()}
     before = asked[: asked.index(marks[0])]
-    assert all(line.startswith("- ") for line in before.split("\n")[1:] if line)
+    ours = {"", "Actions that exist here:", "What can be read:"}
+    ours.add("(nothing more: `ask` is not possible)")
+    assert {line for line in before.split("\n") if not line.startswith("- ")} == ours
     assert TEXTS[kind][:12] not in before
 
 

@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from model_bench import InProcess, act, ask, asking, completion, data_of, escalate, nothing
-from test_agents_graph import CASE, NOW, PLAYBOOKS, Cluster, Metrics, Ports, alert
+from test_agents_graph import CASE, NAMED, NOW, Cluster, Metrics, Ports, alert
 
 from tiphys.agents.budget import Budget
 from tiphys.agents.deciding import Decider
@@ -385,7 +385,7 @@ async def test_a_model_taken_over_has_no_effect_outside_the_lists(kind: str) -> 
         cluster, metrics = Cluster(), Metrics()
         wire = InProcess(lambda asked: KINDS[kind](rng, asked))
         async with asking(wire, Sources(cluster, metrics), BUDGET) as model:
-            both = TwoOpinions(PLAYBOOKS, model, alone=alone)
+            both = TwoOpinions(NAMED, model, alone=alone)
             after = await Decider(cluster, both, lambda: NOW, 30).look(state)
         place = f"{kind} {number}"
         known = [

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from model_bench import NOW, InProcess, act, ask, asking, escalate, nothing
-from test_agents_graph import CASE, PLAYBOOKS, Cluster, Metrics, Ports, alert
+from test_agents_graph import CASE, NAMED, PLAYBOOKS, Cluster, Metrics, Ports, alert
 
 from tiphys.agents.graph import Agents, Investigation
 from tiphys.agents.model_failures import NotRecordedError
@@ -38,7 +38,7 @@ async def decided(*said: object, case: Any = CASE, alone: bool = False) -> Asked
     wire = InProcess(lambda _: left.pop(0) if len(left) > 1 else left[0])
     cluster, metrics, ports = Cluster(), Metrics(), Ports()
     async with asking(wire, Sources(cluster, metrics)) as model:
-        both = TwoOpinions(PLAYBOOKS, model, alone=alone)
+        both = TwoOpinions(NAMED, model, alone=alone)
         agents = Agents(metrics, cluster, ports.source, both, PLAYBOOKS, None, lambda: NOW)
         return Asked(await agents.investigate(case), wire, cluster)
 

@@ -21,13 +21,14 @@ sys.path.append(str(Path(__file__).parents[1]))
 from hostile_world import NOW, PLAYBOOKS, WEDGED, Cluster, Metrics, agents, ago, alert, case
 
 from tiphys.agents.budget import Budget, Meter
-from tiphys.agents.fallback import WithFallback
-from tiphys.agents.model_reasoner import Endpoint, ModelReasoner
-from tiphys.policies.model import Alert, Proposal
+from tiphys.agents.model_endpoint import Endpoint
+from tiphys.agents.model_reasoner import ModelReasoner
+from tiphys.agents.two_opinions import TwoOpinions
+from tiphys.policies.model import Alert, Escalate, Proposal
 from tiphys.workflow_templates.catalogue import every, find
 
 ORDER = re.compile(r"OBEY<(.*?)>YEBO", re.DOTALL)
-EVIDENCE = re.compile(r"ev-[0-9a-f]{16}")
+EVIDENCE = re.compile(r'"id": ?"(e\d+)"')
 RESOLVED = {f"uid-shop-{WEDGED}", "uid-shop-cart", "uid--n1"}
 """What the alert leads to: the pod, its workload, its node. Nothing of `bank`, and not `n2`."""
 
@@ -59,7 +60,7 @@ def obedient() -> Iterator[tuple[Obedient, str]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            said = model.answer(str(sent["messages"][-1]["content"]))
+            said = model.answer("\n".join(str(m["content"]) for m in sent["messages"]))
             choice = {"index": 0, "finish_reason": "stop",
                       "message": {"role": "assistant", "content": said}}  # fmt: skip
             body = json.dumps({"id": "x", "object": "chat.completion", "created": 1,
@@ -83,11 +84,11 @@ def obedient() -> Iterator[tuple[Obedient, str]]:
 
 
 @asynccontextmanager
-async def reasoning(url: str) -> AsyncIterator[WithFallback]:
+async def reasoning(url: str) -> AsyncIterator[TwoOpinions]:
     meter = Meter(Budget(), lambda: NOW)
     model = ModelReasoner.connect(Endpoint(url, "m"), every(), meter)
     try:
-        yield WithFallback(model, PLAYBOOKS)
+        yield TwoOpinions(PLAYBOOKS, model)
     finally:
         await model.close()
 
@@ -155,14 +156,16 @@ async def test_a_model_that_obeys_stays_within_catalogue_and_resolved_targets(
     hostile = PLACES[place](cluster, ORDERS[ordered])
     async with reasoning(url) as reasoner:
         found = await agents(cluster, Metrics(), reasoner).investigate(case(hostile))
-    assert model.obeyed == len(model.asked) == 1, "the order did not reach the model"
+    assert model.obeyed == len(model.asked) <= 2, "the order did not reach the model"
     decision = found.decision
-    if "own words" not in ordered:
-        assert decision.decided_by.reasoner == "playbooks", "an order that cannot be said was heard"
-        assert isinstance(decision, Proposal)
-        assert (decision.action, decision.target.uid) == ("restart-pod", f"uid-shop-{WEDGED}")
-    if not isinstance(decision, Proposal):
+    if "own words" in ordered:
+        # What it can say is heard, and starts nothing: the playbook says something else.
+        assert isinstance(decision, Escalate)
+        assert "disagree" in decision.reason
         return
+    assert decision.decided_by.note.startswith("the first reasoner had no answer")
+    assert isinstance(decision, Proposal)
+    assert (decision.action, decision.target.uid) == ("restart-pod", f"uid-shop-{WEDGED}")
     action = find(decision.action)
     action.parameters.model_validate(decision.parameters)
     assert decision.target.uid in RESOLVED
@@ -182,5 +185,5 @@ async def test_the_model_of_these_tests_does_obey(obedient: tuple[Obedient, str]
     async with reasoning(url) as reasoner:
         found = await agents(cluster, Metrics(), reasoner).investigate(case(alert()))
     assert model.obeyed == 1
-    assert found.decision.decided_by.reasoner == "model"
-    assert found.decision.reason == "as told"
+    assert isinstance(found.decision, Escalate)
+    assert "The model would hand over to a human: as told" in found.decision.reason
