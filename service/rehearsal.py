@@ -17,15 +17,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx2
-import yaml
 
-from tiphys.policies.config_values import ConfigValues
-from tiphys.policies.parse import built_in_text, load
-from tiphys.sandbox.installation import config_reader
+from tiphys.policies.parse import load
 from tiphys.sandbox.scenario import Scenario
 from tiphys.sandbox.world import World
 from tiphys.service.child import dying_with_us
 from tiphys.service.errors import TiphysError
+from tiphys.service.scenario_policy import let_read, policy_text
 from tiphys.workflow_templates.render import (
     RenderSettings,
     cluster_role_bindings,
@@ -106,16 +104,12 @@ class Rehearsal:
         self.world.install(manifests(settings))
         for nodes in (False, True):
             self.world.install(cluster_role_bindings(settings, nodes=nodes))
-        policy = load(self.directory / "policy.yaml").rule(ConfigValues)
         for namespace in self.world.opted_in:
             self.world.install(role_bindings(settings, namespace))
-            if names := policy.configmaps(namespace):
-                self.world.install(config_reader(namespace, names))
+        let_read(self.world, load(self.directory / "policy.yaml"))
 
     def _write_policy(self) -> None:
-        policy: Any = yaml.safe_load(built_in_text("demo"))
-        text = yaml.safe_dump(_laid_over(policy, self.scenario.policy), sort_keys=False)
-        (self.directory / "policy.yaml").write_text(text)
+        (self.directory / "policy.yaml").write_text(policy_text(self.scenario))
 
     # --- the service ----------------------------------------------------------------------------
 
@@ -254,10 +248,3 @@ class Rehearsal:
 
 def _address(file: Path) -> str:
     return str(json.loads(file.read_text())["url"])
-
-
-def _laid_over(below: Any, above: Any) -> Any:
-    if isinstance(below, dict) and isinstance(above, dict):
-        keys = [*below, *(key for key in above if key not in below)]
-        return {k: _laid_over(below.get(k), above[k]) if k in above else below[k] for k in keys}
-    return above

@@ -26,21 +26,26 @@ def evaluate(
         list[Path], typer.Argument(help="Folders and files with cases (docs/evaluation.md).")
     ],
     reasoner: Annotated[
-        str, typer.Option(help="Who decides runbook cases and scenarios: playbooks.")
+        str, typer.Option(help="Who decides runbook cases and scenarios: playbooks or model.")
     ] = "playbooks",
+    replay: Annotated[
+        Optional[Path],
+        typer.Option(help="Recorded exchanges, played in the model's place (docs/model.md)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     compare: Annotated[
         Optional[Path], typer.Option(help="An earlier run's JSON: say what became of each case.")
     ] = None,
 ) -> None:
     """Run recorded cases whose answer is known; count how often it was right."""
+    from tiphys.service.evaluation.deciders import decider
     from tiphys.service.evaluation.decisions import decided
     from tiphys.service.evaluation.judging import moved, report
     from tiphys.service.evaluation.measure import measured, pooled, sets_under
 
     earlier = _earlier(compare) if compare else None
     found = [one for path in paths for one in sets_under(path)]
-    verdicts = decided(paths, reasoner)
+    verdicts = decided(paths, decider(reasoner, replay))
     if not found and not verdicts:
         raise UsageError(
             f"no recorded set at or below {', '.join(str(p) for p in paths)}; "

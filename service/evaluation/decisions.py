@@ -1,32 +1,25 @@
 """Finds runbook cases and scenarios at or below paths, and has a reasoner decide them."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tiphys.agents.playbooks import Playbooks
-from tiphys.agents.ports import Reasoner
-from tiphys.service.errors import UsageError
+from tiphys.agents.model_failures import NotRecordedError
+from tiphys.service.errors import BadInputError
+from tiphys.service.evaluation.deciders import Opener
 from tiphys.service.evaluation.judging import Verdicts
 from tiphys.service.evaluation.runbooks import RunbookSet, judged, runbooks_in
 
-REASONERS: Final[Mapping[str, Callable[[], Reasoner]]] = {"playbooks": Playbooks.load}
-"""Who may decide, by the name that `--reasoner` takes."""
 _DEPTH: Final = 6
 """Folders below a path given in which cases are looked for."""
 
 
-def reasoner_named(name: str) -> Reasoner:
-    """Make a reasoner; raises `UsageError`."""
-    if name not in REASONERS:
-        raise UsageError(f"--reasoner {name}: one of {', '.join(REASONERS)} was expected")
-    return REASONERS[name]()
+def decided(paths: Sequence[Path], opened: Opener) -> list[Verdicts]:
+    """Run everything that needs a decision; raises `UsageError`, or `BadInputError` for a replay.
 
-
-def decided(paths: Sequence[Path], name: str) -> list[Verdicts]:
-    """Run everything that needs a decision; raises `UsageError`."""
-    reasoner = reasoner_named(name)
+    Each set of cases, and each scenario, is decided by a reasoner of its own.
+    """
     runbooks: list[RunbookSet] = []
     scenarios: list[Path] = []
     for file in (file for path in paths for file in files_under(path)):
@@ -34,18 +27,24 @@ def decided(paths: Sequence[Path], name: str) -> list[Verdicts]:
             runbooks.append(found)
         elif looks_like_a_scenario(file):
             scenarios.append(file)
-    return asyncio.run(_decided(runbooks, scenarios, reasoner))
+    try:
+        return asyncio.run(_decided(runbooks, scenarios, opened))
+    except NotRecordedError as error:
+        raise BadInputError(f"--replay: {error}") from error
 
 
 async def _decided(
-    runbooks: Sequence[RunbookSet], scenarios: Sequence[Path], reasoner: Reasoner
+    runbooks: Sequence[RunbookSet], scenarios: Sequence[Path], opened: Opener
 ) -> list[Verdicts]:
-    verdicts = [await judged(one, reasoner) for one in runbooks]
+    verdicts: list[Verdicts] = []
+    for one in runbooks:
+        async with opened(None) as reasoner:
+            verdicts.append(await judged(one, reasoner))
     if scenarios:
         # The simulated world is loaded only where there is something to play in it.
         from tiphys.service.evaluation.scenarios import played, read_scenario
 
-        verdicts.append(await played([read_scenario(path) for path in scenarios], reasoner))
+        verdicts.append(await played([read_scenario(path) for path in scenarios], opened))
     return verdicts
 
 

@@ -13,15 +13,27 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tiphys.agents.notebook import make_evidence
 from tiphys.agents.ports import Case, Choice, Findings, Reasoner
-from tiphys.policies.model import Alert
+from tiphys.agents.resolver import CLAIM, WORKLOADS
+from tiphys.policies.model import Alert, Evidence, Source, Target
 from tiphys.policies.strict_yaml import Document, YamlUnreadableError, read_yaml
 from tiphys.service.evaluation.cases import UnreadableSetError
 from tiphys.service.evaluation.judging import Judged, Mark, Verdicts, Wanted, mark
 from tiphys.service.evaluation.retold.reader import Reading, read
 from tiphys.service.evaluation.vocabulary import Deed, deed_of
+from tiphys.workflow_templates.scale_gpu_pool import KINDS
 
 _CASES: Final = re.compile(r"^cases:", re.MULTILINE)
+_SOURCES: Final = {"promql": Source.PROMETHEUS, "log": Source.LOGS}
+"""Where a kind of question is put; the others to the cluster."""
+_ROLES: Final[Mapping[str, tuple[tuple[str, str], str]]] = {
+    "claim": (CLAIM, "persistentvolumeclaim"),
+    "node": (("v1", "Node"), "node"),
+    "pod": (("v1", "Pod"), "pod"),
+    "pool": (next(iter(KINDS)), "node_pool"),
+}
+"""The kind of each role, and the label that names it."""
 _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -95,7 +107,10 @@ async def judged(one: RunbookSet, reasoner: Reasoner) -> Verdicts:
 async def _judged(case: RunbookCase, reasoner: Reasoner) -> Judged:
     told = [seen.model_dump() for seen in case.evidence]
     reading = read(case.alert, case.labels, told)
-    choice = await reasoner.decide(Findings(_incident(case), reading.facts, {}, (), retold=True))
+    findings = Findings(
+        _incident(case), reading.facts, _targets(case.labels), _seen(case), retold=True
+    )
+    choice = await reasoner.decide(findings)
     deed = deed_of(choice)
     aims, unchecked = _compared(case, choice, reading)
     wanted = Wanted(case.action, case.also_ok, case.never, Deed.NONE, Deed.ESCALATE)
@@ -114,6 +129,28 @@ def _incident(case: RunbookCase) -> Case:
         }
     )  # fmt: skip
     return Case(case.id, 1, "retold", True, case.alert, [alert])
+
+
+def _seen(case: RunbookCase) -> list[Evidence]:
+    """Give what was retold as evidence, for a reasoner that reads."""
+    return [
+        make_evidence(_SOURCES.get(one.kind, Source.KUBERNETES), one.q, _NOW, (one.a, one.a))
+        for one in case.evidence
+    ]
+
+
+def _targets(labels: Mapping[str, str]) -> dict[str, Target]:
+    """Stand in for the objects that nobody resolved: one of each role, under the alert's names."""
+    label = next((name for name in WORKLOADS if labels.get(name)), "deployment")
+    roles = {**_ROLES, "workload": (WORKLOADS[label], label)}
+    return {
+        role: Target(
+            cluster="retold", api_version=version, kind=kind, name=labels.get(name) or "as-told",
+            uid=f"{role}-as-told",
+            namespace="" if role == "node" else labels.get("namespace", "as-told"),
+        )
+        for role, ((version, kind), name) in roles.items()
+    }  # fmt: skip
 
 
 def _compared(case: RunbookCase, choice: Choice, reading: Reading) -> tuple[bool, list[str]]:

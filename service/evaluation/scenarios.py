@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import Final
 
 from tiphys.agents.graph import Agents
+from tiphys.agents.model_reasoner import Sources
 from tiphys.agents.playbooks import Playbooks
-from tiphys.agents.ports import Case, Reasoner
+from tiphys.agents.ports import Case
 from tiphys.policies.model import Alert, Decision, NoAction, Proposal
+from tiphys.policies.parse import parse
 from tiphys.sandbox.scenario import End, Scenario, ScenarioError, load
 from tiphys.sandbox.world import CLUSTER, World
 from tiphys.service.alertmanager import Alertmanagers
 from tiphys.service.evaluation.cases import UnreadableSetError
+from tiphys.service.evaluation.deciders import Opener
 from tiphys.service.evaluation.judging import Judged, Mark, Verdicts, Wanted, mark
 from tiphys.service.kubernetes_api import connect
 from tiphys.service.kubernetes_reader import KubernetesReader
 from tiphys.service.prometheus import Prometheus
+from tiphys.service.scenario_policy import let_read, policy_text
 
 NOTHING: Final = "nothing"
 HUMAN: Final = "escalate"
@@ -41,18 +45,18 @@ def read_scenario(path: Path) -> Scenario:
         raise UnreadableSetError(str(error)) from error
 
 
-async def played(scenarios: Sequence[Scenario], reasoner: Reasoner) -> Verdicts:
+async def played(scenarios: Sequence[Scenario], opened: Opener) -> Verdicts:
     """Decide each scenario in a world of its own."""
-    return Verdicts("scenarios", [await _played(one, reasoner) for one in scenarios])
+    return Verdicts("scenarios", [await _played(one, opened) for one in scenarios])
 
 
-async def _played(scenario: Scenario, reasoner: Reasoner) -> Judged:
+async def _played(scenario: Scenario, opened: Opener) -> Judged:
     expect = scenario.expect
     other = NOTHING if expect.end is End.NO_ACTION else HUMAN
     wanted = Wanted(expect.action or other, expect.acceptable, expect.harmful, NOTHING, HUMAN)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            decision = await _decided(scenario, Path(folder), reasoner)
+            decision = await _decided(scenario, Path(folder), opened)
         except TimeoutError:
             why = f"no alert fired within {_ALERT_SECONDS:g} s"
             return Judged(scenario.name, wanted.right, "(none)", Mark.ABSTAINED, "nobody", why)
@@ -63,18 +67,20 @@ async def _played(scenario: Scenario, reasoner: Reasoner) -> Judged:
     return Judged(scenario.name, wanted.right, deed, mark(deed, wanted), by, decision.reason)
 
 
-async def _decided(scenario: Scenario, folder: Path, reasoner: Reasoner) -> Decision:
+async def _decided(scenario: Scenario, folder: Path, opened: Opener) -> Decision:
     async with AsyncExitStack() as stack:
         world = World(scenario, folder)
         stack.push_async_callback(world.stop)
         await world.start()
+        let_read(world, parse(policy_text(scenario), f"{scenario.name}: policy"))
         source = Alertmanagers([world.alertmanager_url], cluster=CLUSTER)
         stack.push_async_callback(source.close)
         api = await stack.enter_async_context(connect(world.kubeconfigs["agents"]))
         prometheus = Prometheus(world.prometheus_url)
         stack.callback(prometheus.close)
-        books = reasoner if isinstance(reasoner, Playbooks) else Playbooks.load()
         reader = KubernetesReader(api)
+        reasoner = await stack.enter_async_context(opened(Sources(reader, prometheus)))
+        books = reasoner if isinstance(reasoner, Playbooks) else Playbooks.load()
         agents = Agents(prometheus, reader, source, reasoner, books, None, _now, hold_seconds=1)
         await world.strike()
         alerts, begun = await _watched(world, source)

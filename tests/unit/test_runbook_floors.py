@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tiphys.service.evaluation.deciders import decider
 from tiphys.service.evaluation.decisions import decided
 from tiphys.service.evaluation.judging import Mark, Verdicts
 
@@ -18,7 +19,7 @@ MORE = os.environ.get("TIPHYS_TEST_DECISIONS", "")
 
 @cache
 def run(path: str) -> tuple[Verdicts, ...]:
-    return tuple(decided([Path(path)], "playbooks"))
+    return tuple(decided([Path(path)], decider("playbooks")))
 
 
 @pytest.mark.parametrize(
