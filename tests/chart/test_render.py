@@ -202,11 +202,19 @@ def test_every_setting_that_the_chart_writes_is_one_of_the_service(render: Rende
     known = {f"TIPHYS_{name.upper()}" for name in Settings.model_fields}
     tuned = {"pollInterval": 1, "leaseSeconds": 10, "reconcileInterval": 30, "modelTimeout": 9}
     tuned |= {"investigationSeconds": 30, "notAfterSeconds": 300, "prometheusTimeout": 2}
-    tuned |= {"modelCallsPerHour": 9, "modelMoneyPerDay": 2.5, "modelAlone": True}
+    tuned |= {"tellerLabels": "prometheus", "investigationCalls": 99}
+    tuned |= {
+        "investigationLogBytes": 2_097_152,
+        "modelCallsPerHour": 9,
+        "modelMoneyPerDay": 2.5,
+        "modelAlone": True,
+    }
     for mode in MODES:
         objects = render(mode, {"tuning": tuned})
         written = {*one(objects, "ConfigMap", "tiphys-settings")["data"]}
         assert len([name for name in written if name in known]) >= 8 + len(tuned)
+        settings = one(objects, "ConfigMap", "tiphys-settings")["data"]
+        assert settings["TIPHYS_INVESTIGATION_LOG_BYTES"] == "2097152"
         for name, spec in pods(objects).items():
             for container in spec["containers"]:
                 names = {v["name"] for v in container.get("env", [])}

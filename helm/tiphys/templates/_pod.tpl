@@ -219,7 +219,9 @@ TIPHYS_STREAM_MAX_BYTES: {{ .Values.nats.streamMaxBytes | int64 | quote }}
 TIPHYS_STREAM_REPLICAS: {{ .Values.nats.streamReplicas | quote }}
 TIPHYS_LOG_JSON: {{ .Values.logJson | quote }}
 {{- range $name, $value := .Values.tuning }}
-TIPHYS_{{ snakecase $name | upper }}: {{ $value | quote }}
+{{- /* A whole number in a file of values is a float, which would be written as 1e+07. */}}
+{{- $whole := and (kindIs "float64" $value) (eq (toString (floor $value)) (toString $value)) }}
+TIPHYS_{{ snakecase $name | upper }}: {{ $whole | ternary ($value | int64) $value | quote }}
 {{- end }}
 {{- if .Values.policy }}
 TIPHYS_POLICY: /etc/tiphys/policy/policy.yaml
