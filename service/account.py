@@ -18,6 +18,7 @@ Json = dict[str, Any]
 AGENTS: Final = ("on-call", "analysis", "kubectl", "gather", "decide")
 MOST_ALERTS: Final = 5
 MOST_CHANGES: Final = 20
+MOST_FOLLOWERS: Final = 5
 LOG_LINES: Final = 3
 _DULL_LABELS: Final = {
     "alertname", "severity", "uid", "job", "prometheus", "endpoint", "instance", "service",
@@ -48,7 +49,7 @@ class Section:
 def account(view: Json) -> list[Section]:
     """Tell an incident, but for its first lines and its course."""
     attempts: list[Json] = view["attempts"]
-    told: list[Section] = [_alerts(view)]
+    told: list[Section] = [_alerts(view), _followers(view)]
     known: set[str] = set()
     for attempt in attempts:
         told += _attempt(view, attempt, known, several=len(attempts) > 1)
@@ -154,6 +155,18 @@ def _fires(alert: Json) -> str:
     if alert["status"] == "firing":
         return f"fires since{since}"
     return f"fired from{since} to {ended:%H:%M:%S}" if ended else f"is over, it fired from{since}"
+
+
+def _followers(view: Json) -> Section:
+    """Name the incidents that stand by, because this one carries their cause."""
+    found: list[Json] = view.get("followers") or []
+    lines = [
+        Line(f"{plain(one['title'], 200)} ({plain(one['id'], 40)})")
+        for one in found[:MOST_FOLLOWERS]
+    ]
+    if len(found) > MOST_FOLLOWERS:
+        lines.append(Line(f"and {len(found) - MOST_FOLLOWERS} more"))
+    return Section("Incidents that follow from it and stand by", lines)
 
 
 def _seen(view: Json, attempt: Json, known: set[str]) -> list[Line]:

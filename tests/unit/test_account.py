@@ -19,7 +19,10 @@ RECORDED = sorted(path.stem for path in DATA.glob("*.json"))
 
 
 def told(name: str, width: int = 100, **more: Any) -> str:
-    view = json.loads((DATA / f"{name}.json").read_text())
+    return said(json.loads((DATA / f"{name}.json").read_text()), width, **more)
+
+
+def said(view: Any, width: int = 100, **more: Any) -> str:
     console = Console(width=width, color_system=None, highlight=False, markup=False)
     with console.capture() as capture:
         print_page(console, view, **more)
@@ -58,6 +61,19 @@ def test_an_account_answers_what_an_engineer_asks(name: str) -> None:
     for attempt in view["attempts"]:
         said = " ".join(attempt["decision"]["reason"].split())
         assert " ".join(text.split()).count(said) == 1, "once, and whole"
+
+
+def test_the_incidents_that_follow_are_named_before_what_was_seen() -> None:
+    view = json.loads((DATA / "dependency-down.json").read_text())
+    one = view["incident"]
+    view["followers"] = [
+        {**one, "id": f"inc-{n}", "title": f"Service s{n} fails"} for n in range(8)
+    ]
+    text = said(view)
+    at = text.index("INCIDENTS THAT FOLLOW FROM IT AND STAND BY")
+    assert at < text.index("Service s0 fails (inc-0)") < text.index("and 3 more")
+    assert text.index("and 3 more") < text.index("WHAT WAS SEEN")
+    assert "inc-5" not in text
 
 
 def test_everything_is_there_for_who_wants_it_all() -> None:
