@@ -61,7 +61,7 @@ async def cause(cluster: Cluster, seen: Any) -> tuple[str, ...]:
 @pytest.mark.parametrize("troubles", [["unready"], ["crash"], ["unready", "crash"]])
 async def test_pods_that_run_without_names_follow_from_the_dns(troubles: list[str]) -> None:
     seen = where(*(group(one) for one in troubles))
-    assert await cause(Cluster(False, False), seen) == ("workload kube-system/coredns",)
+    assert await cause(Cluster(False, False), seen) == ("deployment kube-system/coredns",)
 
 
 @pytest.mark.parametrize(
