@@ -40,6 +40,9 @@ _WORDS_KEPT: Final = {
 """Facts whose words come from a closed list of Kubernetes', NVIDIA's or our own."""
 _LEFT_OUT: Final = {"alert", "metrics", "analysis", "events", "namespace", "gathered"}
 """Groups of facts that tell one incident from the next and not one cause from another."""
+_TURNS: Final = {Trouble.CRASH.value, Trouble.OUT_OF_MEMORY.value}
+"""Troubles in which a container runs and waits by turns, within seconds."""
+_OF_A_TURN: Final = {"running", "waiting_reason", "waiting_message"}
 _TROUBLED: Final = re.compile(
     r"(?i)error|fatal|panic|exception|denied|refused|fail|cannot|unable|timed? ?out|not found|"
     r"no such|killed|invalid|missing|exceeded|unauthorized|forbidden"
@@ -59,7 +62,7 @@ class Likeness:
 
 def likeness(findings: Findings, offered: Sequence[Option]) -> Likeness:
     """Tell what the incident has in common with others."""
-    facts, own = dict(findings.facts), _own_names(findings)
+    facts, own = _steady(dict(findings.facts)), _own_names(findings)
     alerts = firing(findings.case)
     kinds: list[Json] = [f"{role} {t.kind}" for role, t in sorted(findings.targets.items())]
     group: list[Json] = [
@@ -82,6 +85,14 @@ def likeness(findings: Findings, offered: Sequence[Option]) -> Likeness:
     actions: list[Json] = [[option.action.name, *option.roles] for option in offered]
     picture: list[Json] = [*cause, kinds, actions, _shape(told, own)]
     return Likeness(digest(group), digest(cause), digest(picture))
+
+
+def _steady(facts: dict[str, Json]) -> dict[str, Json]:
+    """Leave out what a crash loop shows of the turn it is in: its repeat is no other cause."""
+    pod = mapping(facts, "pod")
+    if text(facts, "pod", "trouble") not in _TURNS:
+        return facts
+    return {**facts, "pod": {k: v for k, v in pod.items() if k not in _OF_A_TURN}}
 
 
 def _trouble(facts: dict[str, Json]) -> str:

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from model_bench import NOW, InProcess, act, asking, escalate, nothing
 
+from tiphys.agents.pictures import likeness
 from tiphys.agents.playbooks import Playbooks
 from tiphys.agents.ports import Answer, Attempt, Case, Choice, Findings, ReasonerFailedError
 from tiphys.agents.shared_causes import SharedCauses
@@ -223,6 +224,15 @@ async def test_a_repeat_makes_no_call_and_another_attempt_does() -> None:
         clock.now += timedelta(minutes=61)
         await model.decide(incident(1))
         assert len(wire.requests) == 3, "an answer does not hold for ever"
+
+
+def test_a_crash_loop_looks_the_same_in_each_of_its_turns() -> None:
+    waits = incident(7)
+    runs = incident(7, pod={"running": True, "waiting_reason": "", "waiting_message": ""})
+    assert likeness(waits, []) == likeness(runs, [])
+    stuck = {"trouble": "image", "waiting_reason": "ErrImagePull"}
+    denied = incident(7, pod={**stuck, "waiting_message": "pull access denied"})
+    assert likeness(incident(7, pod=stuck), []).cause != likeness(denied, []).cause
 
 
 async def test_causes_that_differ_are_asked_about_each() -> None:

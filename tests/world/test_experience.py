@@ -230,7 +230,7 @@ async def test_runs_of_before_are_remembered_too(bench: Any, target: Any) -> Non
     async with bench.database.transaction() as tx:
         for statement in ("DROP TABLE trials", *(f"DROP INDEX {index}" for index in indexes)):
             await tx.execute(text(statement))
-        await tx.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+        await tx.execute(text("UPDATE alembic_version SET version_num = '0007'"))
     await bench.database.create()
     assert sorted(await bench.rows("trials"), key=str) == sorted(written, key=str)
     assert {row["undoes"] for row in written} == {None, name}
