@@ -252,7 +252,9 @@ class OnCall:
             for a, r, e in wanted
         ]
 
-    async def _evaluate(self, expression: str, book: Notebook) -> Sequence[Sample]:
+    async def _evaluate(
+        self, expression: str, book: Notebook, what: str = "the expression is true for {} series"
+    ) -> Sequence[Sample]:
         assert self._metrics is not None
         return await book.ask(
             Source.PROMETHEUS,
@@ -260,7 +262,7 @@ class OnCall:
             self._metrics.instant(expression),
             lambda samples: (
                 [{"labels": dict(s.labels), "value": s.value} for s in samples[:50]],
-                f"the expression is true for {len(samples) or 'no'} series",
+                what.format(len(samples) or "no"),
             ),
         )
 
@@ -299,7 +301,9 @@ class OnCall:
         )
 
     async def _blinded(self, truths: Sequence[Truth], book: Notebook) -> Verdict | None:
-        said = await self._evaluate(BLINDING_QUERY, book)
+        said = await self._evaluate(
+            BLINDING_QUERY, book, "{} alerts say that the monitoring is ill"
+        )
         return blinded(said, {t.expression for t in truths if t.expression})
 
     async def _not_told(self, truths: Sequence[Truth], book: Notebook) -> Verdict | None:
@@ -308,7 +312,10 @@ class OnCall:
         jobs = tellers(alerts, {t.expression for t in truths if t.expression})
         if not jobs:
             return None
-        return untold(alerts, await self._evaluate(down_targets(jobs), book))
+        return untold(
+            alerts,
+            await self._evaluate(down_targets(jobs), book, "{} of its scrape targets are down"),
+        )
 
     async def _has_data(self, truths: Sequence[Truth], book: Notebook) -> bool:
         names: set[str] = set()
@@ -322,7 +329,7 @@ class OnCall:
         query = f"count({{__name__=~{any_of(names)}}})"
         if jobs:
             query += f" or count(up{{job=~{any_of(jobs)}}} == 1)"
-        return bool(await self._evaluate(query, book))
+        return bool(await self._evaluate(query, book, "{} counts of the series behind it"))
 
 
 def _without_asking(case: Case) -> Verdict | None:

@@ -39,7 +39,9 @@ _VOICES: dict[str, tuple[str, str]] = {
     AuditEvent.PAGED: ("page", "bold red"),
     AuditEvent.BREAKER_TRIPPED: ("breaker", "bold red"),
 }
-_DULL = re.compile(r" exists\b|^0 |no data$|^\d+ (rules$|replicasets in )")
+_DULL = re.compile(
+    r" exists\b|^(0|no) |no data$|no series$|^\d+ (rules$|replicasets in |[A-Z]\w+ of )"
+)
 """Answers that were needed and tell a reader nothing."""
 MOST_EVIDENCE = 8
 _STATES = {"closed": ("close", "bold green"), "suspended": ("suspend", "dim")}
