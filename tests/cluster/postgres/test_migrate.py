@@ -33,7 +33,7 @@ def test_what_the_migrations_make_is_what_the_code_reads(place: Place) -> None:
     made.dispose()
     assert place.ask(place.owner, "SELECT version_num FROM alembic_version") == [(HEAD,)]
     locks = place.ask(place.owner, "SELECT name FROM locks ORDER BY name")
-    assert locks == [("audit",), ("budget",), ("incidents",)]
+    assert locks == [("audit",), ("budget",), ("causes",), ("incidents",)]
 
 
 def test_several_at_once_and_again_are_one(empty_place: Place, tiphys: Callable[..., Any]) -> None:
