@@ -95,7 +95,7 @@ async def judged(one: RunbookSet, reasoner: Reasoner) -> Verdicts:
 async def _judged(case: RunbookCase, reasoner: Reasoner) -> Judged:
     told = [seen.model_dump() for seen in case.evidence]
     reading = read(case.alert, case.labels, told)
-    choice = await reasoner.decide(Findings(_incident(case), reading.facts, {}, (), retold=True))
+    choice = await _decided(case, reasoner, reading)
     deed = deed_of(choice)
     aims, unchecked = _compared(case, choice, reading)
     wanted = Wanted(case.action, case.also_ok, case.never, Deed.NONE, Deed.ESCALATE)
@@ -103,6 +103,15 @@ async def _judged(case: RunbookCase, reasoner: Reasoner) -> Judged:
     by = choice.decided_by.playbook or choice.decided_by.reasoner
     missed = () if worth is Mark.EXACT else reading.not_understood
     return Judged(case.id, case.action, deed, worth, by, choice.reason, missed, unchecked)
+
+
+async def _decided(case: RunbookCase, reasoner: Reasoner, reading: Reading) -> Choice:
+    """Decide on what follows from the evidence; where that is nothing, on the likely story."""
+    first = await reasoner.decide(Findings(_incident(case), reading.facts, {}, (), retold=True))
+    if reading.likely is None or deed_of(first) is not Deed.ESCALATE:
+        return first
+    second = await reasoner.decide(Findings(_incident(case), reading.likely, {}, (), retold=True))
+    return first if deed_of(second) is Deed.ESCALATE else second
 
 
 def _incident(case: RunbookCase) -> Case:

@@ -50,16 +50,21 @@ def plain(words: str) -> str:
 
 def pattern(phrase: str) -> str:
     """Turn a phrase of the lexicon into a regular expression of bounded repeats."""
-    parts: list[str] = []
-    for gap in plain(phrase).split(" .. "):
-        words = [
-            re.escape(word).replace(r"\*", r"\w{0,24}").replace(r"\#", r"[\d][\d.,]{0,12}")
-            for word in gap.split()
-        ]
-        parts.append(r"[\s_/\-=:\"']{1,4}".join(words))
+    parts = [
+        r"[\s_/\-=:\"']{1,4}".join(map(_word, gap.split())) for gap in plain(phrase).split(" .. ")
+    ]
     body = r"\W{1,3}(?:[\w./:%'-]{1,40}\W{1,3}){0,4}?".join(parts)
-    front = r"(?<!\w)" if body[:1].isalnum() or body[:1] in "[\\" else ""
-    return front + body + (r"(?!\w)" if not phrase.endswith("*") else "")
+    front = r"(?<!\w)" if body[:1].isalnum() or body[:1] in "[(\\" else ""
+    return front + body + r"(?!\w)"
+
+
+def _word(word: str) -> str:
+    """Write one word of a phrase, or any of `a|b`."""
+    each = [
+        re.escape(one).replace(r"\*", r"\w{0,24}").replace(r"\#", r"[\d][\d.,]{0,12}")
+        for one in word.split("|")
+    ]
+    return each[0] if len(each) == 1 else f"(?:{'|'.join(each)})"
 
 
 _TOKEN: Final = re.compile(r"[a-z0-9]+")
@@ -82,10 +87,16 @@ class Lexicon:
 
     def _add(self, name: str, phrase: str) -> None:
         one = (name, re.compile(pattern(phrase)))
-        tokens = [t for w in plain(phrase).split() if "#" not in w for t in _TOKEN.findall(w)]
-        longest = max(tokens, key=len, default="")
-        if len(longest) >= 3:
-            self._by_key[_key(longest)].append(one)
+        # Tried only where a word stands of which every spelling is long enough to look for.
+        each = [
+            [max(_TOKEN.findall(one), key=len, default="") for one in word.split("|")]
+            for word in plain(phrase).split()
+            if "#" not in word
+        ]
+        best = max(each, key=lambda spellings: min(map(len, spellings)), default=[""])
+        if min(map(len, best)) >= 3:
+            for key in {_key(t) for t in best}:
+                self._by_key[key].append(one)
         else:
             self._always.append(one)
 
@@ -101,8 +112,8 @@ class Lexicon:
 
 @cache
 def lexicon() -> Lexicon:
-    """Give the lexicon beside this module."""
-    return Lexicon(table("lexicon.yaml")["concepts"])
+    """Give the concepts of the tables beside this module."""
+    return Lexicon({**table("lexicon.yaml")["concepts"], **table("tellings.yaml")["concepts"]})
 
 
 @cache
