@@ -106,12 +106,14 @@ async def _judged(case: RunbookCase, reasoner: Reasoner) -> Judged:
 
 
 async def _decided(case: RunbookCase, reasoner: Reasoner, reading: Reading) -> Choice:
-    """Decide on what follows from the evidence; where that is nothing, on the likely story."""
+    """Decide on what follows from the evidence, and on the likely story where that is nothing.
+
+    A story that overrules goes before another answer; one that a human has to see does too.
+    """
     first = await reasoner.decide(Findings(_incident(case), reading.facts, {}, (), retold=True))
-    if reading.likely is None or deed_of(first) is not Deed.ESCALATE:
+    if reading.likely is None or not (reading.overrules or deed_of(first) is Deed.ESCALATE):
         return first
-    second = await reasoner.decide(Findings(_incident(case), reading.likely, {}, (), retold=True))
-    return first if deed_of(second) is Deed.ESCALATE else second
+    return await reasoner.decide(Findings(_incident(case), reading.likely, {}, (), retold=True))
 
 
 def _incident(case: RunbookCase) -> Case:

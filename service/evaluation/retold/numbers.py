@@ -13,6 +13,19 @@ _CHANGE: Final = re.compile(
     + r"(?:about |over |around |nearly |more than |almost )?"
     + _NUMBER
 )
+_THEN: Final = re.compile(
+    _NUMBER + r" (?:until|till|before|up to)\b[^,;]{0,30}[,;] ?(?:then |now |and )?" + _NUMBER
+    + r"|" + _NUMBER + r"[,;] ?(?:then |now )?" + _NUMBER + r" (?:since|from|after|now)\b"
+)
+_USUAL: Final = re.compile(
+    _NUMBER + r"(?: ?/ ?\w{1,8}| \w{1,12}){0,3},? (?:\(?)(?:normally|usually|usual|normal|typically|against"
+    r"|instead of|vs\.?|versus|up from|before|yesterday|last week|the week before|baseline|otherwise)"
+    r"(?: is| was| of| it is| about| the usual| a usual){0,2}:? (?:about |around )?" + _NUMBER
+)
+_FLOW: Final = re.compile(
+    r"(?:in|inflow|arriv\w{1,4}|incoming|produced|enqueued|in rate) " + _NUMBER
+    + r".{0,20}?(?:out|outflow|done|processed|consumed|handled|served|out rate|finished) " + _NUMBER
+)
 _ROW: Final = re.compile(r"(?<![\d./])(\d{1,3})/(\d{1,3})(?![\d/%]| nodes)")
 _AGE: Final = re.compile(
     r"\b(\d{1,4}) ?(s|m|min|h|hours?|d|days?|w|weeks?|months?)\b(?: (?:old|ago))?"
@@ -37,7 +50,21 @@ def rises(text: str) -> bool:
         before, after = _value(match[1], match[2], match[4]), _value(match[3], match[4], "")
         if after > 0 and after >= RISE * before:
             return True
-    return False
+    return any(now >= RISE * before and now > 0 for before, now in _compared(text))
+
+
+def _compared(text: str) -> list[tuple[float, float]]:
+    """Give what is told as it was, or usually is, with what it is now."""
+    found: list[tuple[float, float]] = []
+    for m in _THEN.finditer(text):
+        one = 1 if m[1] else 5
+        pair = (_value(m[one], m[one + 1], m[one + 3]), _value(m[one + 2], m[one + 3], ""))
+        found.append(pair)
+    for pattern in (_USUAL, _FLOW):
+        found += [
+            (_value(m[3], m[4], ""), _value(m[1], m[2], m[4])) for m in pattern.finditer(text)
+        ]
+    return found
 
 
 def falls_back(text: str) -> bool:

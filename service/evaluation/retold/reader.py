@@ -28,6 +28,8 @@ _SUBJECTS: Final = (
     "pod",
 )
 _LIMIT: Final = re.compile(r"limit\D{0,12}(\d{1,6}) ?(mi|mib|mb|gi|gib|gb)")
+_ROLES: Final = {"node": "this node", "pod": "this pod"}
+"""How a name that a label gives is read where the evidence has it."""
 _LABELS: Final = {
     "#names_pod": ("pod",),
     "#of_node": ("node", "instance", "hostname", "Hostname"),
@@ -48,6 +50,8 @@ class Reading:
     """The time of day of the newest release of the alert's own workload, or empty."""
     likely: Mapping[str, Json] | None
     """The facts by the story that stands out, for where nothing follows from `facts`."""
+    overrules: bool
+    """Whether that story stands against an answer that follows from `facts`."""
     scores: Mapping[str, int]
     """How much speaks for each story."""
 
@@ -60,7 +64,10 @@ def _rules() -> Mapping[str, Sequence[Rule]]:
 
 def read(alert: str, labels: Mapping[str, str], evidence: Sequence[Mapping[str, str]]) -> Reading:
     """Read a case: the alert's name, its labels, and items of `kind`, `q` and `a`."""
-    items = [read_item(e.get("kind", ""), e.get("q", ""), e.get("a", "")) for e in evidence]
+    names = {labels[key]: role for key, role in _ROLES.items() if len(labels.get(key, "")) > 2}
+    items = [
+        read_item(e.get("kind", ""), e.get("q", ""), e.get("a", ""), names) for e in evidence
+    ]
     subject = next((labels[k].lower() for k in _SUBJECTS if labels.get(k)), "")
     gpu, symptoms = gpus.gpu_facts(items, labels)
     said = _told(alert, labels, items, subject)
@@ -77,7 +84,8 @@ def read(alert: str, labels: Mapping[str, str], evidence: Sequence[Mapping[str, 
         facts,
         missed,
         timeline.newest_release(items, subject),
-        {**facts, "symptoms": told(dict.fromkeys(story.tells, True))} if story else None,
+        {**facts, "symptoms": told(dict.fromkeys(story[0].tells, True))} if story else None,
+        bool(story and story[1]),
         stories.scores(said),
     )
 
@@ -90,11 +98,13 @@ def _told(
     whole |= {mark for mark, named in _LABELS.items() if any(labels.get(k) for k in named)}
     whole |= timeline.window_marks(items) | tone.marks_of(items)
     whole |= {"#twice_harmless"} if numbers.twice_harmless(each) else set()
+    called = read_item("", "", re.sub(r"([a-z])([A-Z])", r"\1 \2", alert)).said
+    whole |= {f"#alert_{concept}" for concept in called}
     scopes = {
         "item": [item.said | marks for item, marks in zip(items, each, strict=True)],
         "statement": [s.said for item in items for s in item.statements],
         "case": [whole.union(*(item.said for item in items))],
-        "alert": [read_item("", "", re.sub(r"([a-z])([A-Z])", r"\1 \2", alert)).said],
+        "alert": [called],
         "severity": [{labels.get("severity", "")}],
     }
     return Told(scopes, {c for item in items for s in item.statements for c in s.denied})

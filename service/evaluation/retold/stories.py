@@ -30,6 +30,7 @@ class Story:
 class _Table:
     least: int
     margin: int
+    overrules: int
     stories: Sequence[Story]
 
 
@@ -47,7 +48,7 @@ def stories() -> _Table:
         )
         for name, one in written["stories"].items()
     ]
-    return _Table(written["least"], written["margin"], every)
+    return _Table(written["least"], written["margin"], written["overrules"], every)
 
 
 def scores(told: Told) -> Mapping[str, int]:
@@ -60,8 +61,11 @@ def scores(told: Told) -> Mapping[str, int]:
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
-def likely(told: Told) -> Story | None:
-    """Give the story that stands out; none where evidence is thin or speaks for two."""
+def likely(told: Told) -> tuple[Story, bool] | None:
+    """Give the story that stands out, and whether it stands against what the rules say.
+
+    None where evidence is thin or speaks for two.
+    """
     read = stories()
     by_name = {one.name: one for one in read.stories}
     ranked = [(by_name[name], score) for name, score in scores(told).items()]
@@ -69,4 +73,5 @@ def likely(told: Told) -> Story | None:
         return None
     best, score = ranked[0]
     others = [other for one, other in ranked if one.outcome != best.outcome]
-    return best if score - max(others, default=0) >= read.margin else None
+    stands_out = score - max(others, default=0) >= read.margin
+    return (best, score >= read.overrules) if stands_out else None

@@ -31,6 +31,11 @@ _DENIED_AFTER: Final = re.compile(
     r"(?![\w./:-]|\s*(?:/|->|to\b|min|s\b|h\b|%))"
     r"|[ ]\w{1,15}[:=][ ]?(?:not active|inactive|false|none|no|0)(?![\w.])"
 )
+_NONE_OF_IT: Final = re.compile(
+    r"(?:there (?:is|are|was|were) )?(?:none|nothing|no|no one|empty|no resources found|0|<none>|\[\])"
+    r"(?: (?:at all|today|here|there|so far|found|configured|defined|in the last .{1,20}"
+    r"|this week|for (?:days|weeks|months|a week|a month)))?"
+)
 _PLAIN: Final = (
     ("\u2019", "'"), ("\u2013", "-"), ("\u2014", "-"), ("\u2192", " to "), ("->", " to "),
     ("can't", "can not"), ("cannot", "can not"), ("won't", "will not"), ("n't", " not"),
@@ -148,11 +153,24 @@ class Item:
         return self.topic.union(*(s.said for s in self.statements))
 
 
-def read_item(kind: str, question: str, answer: str) -> Item:
-    """Read one question and its answer."""
-    statements = [_statement(part) for part in _parts(plain(answer))]
-    topic = _statement(plain(question)).said
-    return Item(kind, plain(question), plain(answer), statements, topic)
+def read_item(
+    kind: str, question: str, answer: str, names: Mapping[str, str] | None = None
+) -> Item:
+    """Read one question and its answer; `names` are written as what they name."""
+    asked, said = (_named(plain(text), names or {}) for text in (question, answer))
+    statements = [_statement(part) for part in _parts(said)]
+    topic = _statement(asked).said
+    if statements and _NONE_OF_IT.fullmatch(statements[0].text):
+        # `get hpa`: `none` denies what the question asks for.
+        statements[0].denied |= topic
+        topic = set()
+    return Item(kind, asked, said, statements, topic)
+
+
+def _named(text: str, names: Mapping[str, str]) -> str:
+    for name, role in names.items():
+        text = re.sub(rf"(?<![\w-]){re.escape(name.lower())}(?![\w-])", role, text)
+    return text
 
 
 def _parts(answer: str) -> Iterable[str]:
