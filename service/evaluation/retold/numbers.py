@@ -26,6 +26,10 @@ _FLOW: Final = re.compile(
     r"(?:in|inflow|arriv\w{1,4}|incoming|produced|enqueued|in rate) " + _NUMBER
     + r".{0,20}?(?:out|outflow|done|processed|consumed|handled|served|out rate|finished) " + _NUMBER
 )
+_BUDGET: Final = re.compile(r"minavailable\D{0,4}(\d{1,3})\b(?!%)")
+_THERE: Final = re.compile(
+    r"(?:currenthealthy|current healthy|replicas)\D{0,4}(\d{1,3})\b|(\d{1,3})/\2\b|\b(\d{1,3}) replicas?"
+)
 _ROW: Final = re.compile(r"(?<![\d./])(\d{1,3})/(\d{1,3})(?![\d/%]| nodes)")
 _AGE: Final = re.compile(
     r"\b(\d{1,4}) ?(s|m|min|h|hours?|d|days?|w|weeks?|months?)\b(?: (?:old|ago))?"
@@ -65,6 +69,11 @@ def _compared(text: str) -> list[tuple[float, float]]:
             (_value(m[3], m[4], ""), _value(m[1], m[2], m[4])) for m in pattern.finditer(text)
         ]
     return found
+
+
+def _lowered(text: str) -> bool:
+    pairs = [(_value(m[1], m[2], m[4]), _value(m[3], m[4], "")) for m in _CHANGE.finditer(text)]
+    return any(before >= RISE * after for before, after in pairs)
 
 
 def falls_back(text: str) -> bool:
@@ -120,6 +129,8 @@ def marks_of(item: Item) -> set[str]:
         if rises(statement.text):
             statement.said.add("#rises")
             found.add("#rises")
+        if statement.said & {"config", "t_setting", "at_ceiling"} and _lowered(statement.text):
+            found.add("#lowered")
         if falls_back(statement.text):
             statement.said.add("#falls_back")
             found.add("#falls_back")
@@ -162,6 +173,14 @@ def _rows(item: Item) -> set[str]:
     if young and old and max(young) * 4 < min(old):
         found.add("#older_rows_ready")
     return found
+
+
+def budget_binds(items: Sequence[Item]) -> bool:
+    """Tell whether a disruption budget asks for as many pods as there are."""
+    every = " ".join(item.answer for item in items)
+    asked = _BUDGET.search(every)
+    there = [int(n) for pair in _THERE.findall(every) for n in pair if n]
+    return bool(asked and there) and int(asked[1]) >= max(there) if asked else False
 
 
 def twice_harmless(every: Sequence[set[str]]) -> bool:

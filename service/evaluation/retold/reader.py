@@ -13,7 +13,7 @@ from typing import Final
 from tiphys.agents.kubectl import GROUPS
 from tiphys.agents.symptoms import SYMPTOMS, told
 from tiphys.policies.model import Json
-from tiphys.service.evaluation.retold import gpus, numbers, stories, timeline, tone
+from tiphys.service.evaluation.retold import gpus, numbers, stories, suspects, timeline, tone
 from tiphys.service.evaluation.retold.rules import Rule, Told, rule
 from tiphys.service.evaluation.retold.words import Item, read_item, table
 
@@ -98,6 +98,8 @@ def _told(
     whole |= {mark for mark, named in _LABELS.items() if any(labels.get(k) for k in named)}
     whole |= timeline.window_marks(items) | tone.marks_of(items)
     whole |= {"#twice_harmless"} if numbers.twice_harmless(each) else set()
+    whole |= suspects.marks_of(items, subject)
+    whole |= {"#budget_binds"} if numbers.budget_binds(items) else set()
     called = read_item("", "", re.sub(r"([a-z])([A-Z])", r"\1 \2", alert)).said
     whole |= {f"#alert_{concept}" for concept in called}
     scopes = {

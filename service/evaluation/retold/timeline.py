@@ -44,8 +44,8 @@ class Changed:
 
 def marks_of(items: Sequence[Item], subject: str) -> set[str]:
     """Give what the order of times says; `subject` is the alert's own workload."""
-    changes = [c for item in items if _is_list(item) for c in _changes(item, subject)]
-    began = [at for item in items if not _is_list(item) for at in _onsets(item)]
+    changes = [c for item in items if is_list(item) for c in _changes(item, subject)]
+    began = [at for item in items if not is_list(item) for at in _onsets(item)]
     if not changes or not began:
         return set()
     onset = min(began)
@@ -96,17 +96,23 @@ def _within(at: float, first: float, last: float) -> bool:
 
 def newest_release(items: Sequence[Item], subject: str) -> str:
     """Give the time of day of the workload's newest release, or nothing."""
-    changes = [c for item in items if _is_list(item) for c in _changes(item, subject)]
+    changes = [c for item in items if is_list(item) for c in _changes(item, subject)]
     times = [c.at for c in changes if c.own and not c.config]
     return f"{int(max(times)) // 60:02d}:{int(max(times)) % 60:02d}" if times else ""
 
 
-def _is_list(item: Item) -> bool:
+def is_list(item: Item) -> bool:
+    """Tell whether an item lists changes with their times."""
     return bool(_LISTS.search(item.question)) and bool(_CLOCK.search(item.answer))
 
 
 def _changes(item: Item, subject: str) -> list[Changed]:
-    found: list[Changed] = []
+    return [change for _, change in changes_of(item, subject)]
+
+
+def changes_of(item: Item, subject: str) -> list[tuple[str, Changed]]:
+    """Give each change that an item lists, with its words."""
+    found: list[tuple[str, Changed]] = []
     places = list(_CLOCK.finditer(item.answer))
     for place, following in zip(places, [*places[1:], None], strict=True):
         end = following.start() if following else len(item.answer)
@@ -116,8 +122,15 @@ def _changes(item: Item, subject: str) -> list[Changed]:
         config = "config" in (every | said.topic) and not {"release"} & (every | said.topic)
         named = {n for pair in _SERVICE.findall(words) for n in pair if n and n != subject}
         own = not named or (subject and subject in words) or (subject and subject in item.question)
-        found.append(Changed(_minutes(place), config, "unrelated" in every, bool(own)))
+        found.append(
+            (words, Changed(_minutes(place), config, "unrelated" in every, bool(own)))
+        )
     return found
+
+
+def times_of(text: str) -> list[float]:
+    """Give the times of day that a text names, in minutes since midnight."""
+    return [_minutes(place) for place in _CLOCK.finditer(text)]
 
 
 def _onsets(item: Item) -> list[float]:

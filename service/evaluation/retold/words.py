@@ -17,7 +17,7 @@ import yaml
 MAX_ANSWER: Final = 20_000
 """Characters of one answer that are read."""
 _ENDS: Final = re.compile(
-    r"[;\n|]|(?<=[a-z0-9)%\"'])[.!?](?=\s|$)|,? (?:but|while|whereas|although|though|yet) |\. "
+    r"[;\n|]|(?<=[a-z0-9)%\"'])[.!?](?=\s|$)|,? (?:but|whereas|although|though|yet) |, while |\. "
 )
 _NEGATORS: Final = re.compile(
     r"\b(?:no|not|none|never|without|neither|nor|nothing|nobody|cannot|isn't|wasn't|aren't)\b"

@@ -1,0 +1,82 @@
+"""Tells which change retold evidence suspects: by a time that trouble shares, or by its words."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from tiphys.service.evaluation.retold.timeline import changes_of, is_list, times_of
+from tiphys.service.evaluation.retold.words import Item, Statement
+
+_CHANGE: Final = frozenset({"changed", "t_set", "release", "t_release", "rotated"})
+_TROUBLE: Final = frozenset({"trouble", "#rises", "hurting", "answers_errors", "code_fault"})
+_MEETS: Final = 3.0
+"""Minutes from a change until the trouble that is told of the same time."""
+_WORD: Final = re.compile(r"[a-z]{5,24}")
+_PLAIN: Final = frozenset(
+    """about after again against alert alike answer before began being between cause change changed
+    changes client commit config configmap container could count deploy deployed deployment deploys
+    error errors every failed fails first flags found healthy history hours image items label later
+    latency latest limit limits logs lower memory minute minutes model module moved near never newer
+    newest nodes normal nothing number onset other others over pods previous queue ratio ready
+    recent release request requests response restart revision rollout runs running same second
+    seconds server service services shared since still team their there these thing third those
+    three timeout times today total traffic under unrelated until update updated usage users value
+    version which while whole with without work yesterday""".split()
+)
+
+
+def marks_of(items: Sequence[Item], subject: str) -> set[str]:
+    """Give what times and words say together of the changes that are told."""
+    return _meets(items) | _shares(items, subject)
+
+
+def _meets(items: Sequence[Item]) -> set[str]:
+    every = [(item, s) for item in items for s in item.statements]
+    changes = [(i, s) for i, s in every if s.said & _CHANGE and not _innocent(s)]
+    troubled = {at for _, s in every if s.said & _TROUBLE for at in times_of(s.text)}
+    found: set[str] = set()
+    for item, statement in changes:
+        near = [
+            at for at in times_of(statement.text) if any(0 <= t - at <= _MEETS for t in troubled)
+        ]
+        if not near or (statement.said & _TROUBLE and len(troubled) == 1 and len(near) == 1):
+            continue
+        said = statement.said | item.topic
+        found.add("#meets_config" if said & {"config"} else "#meets_release")
+    return found if len(found) == 1 else set()
+
+
+def _innocent(statement: Statement) -> bool:
+    return bool(statement.said & {"unrelated", "t_innocent", "healthy_now", "within_objective"})
+
+
+def _shares(items: Sequence[Item], subject: str) -> set[str]:
+    """Tell whether one change of the workload's own is in the words of what is wrong."""
+    told = {
+        word
+        for item in items
+        if not is_list(item)
+        for s in item.statements
+        for word in _words(s.text, subject)
+    }
+    counted: list[tuple[int, bool]] = []
+    for item in (i for i in items if is_list(i)):
+        for words, change in changes_of(item, subject):
+            if not change.unrelated:
+                shared = {w for w in _words(words, subject) if any(_akin(w, t) for t in told)}
+                counted.append((len(shared), change.own and not change.config))
+    best = max(counted, default=(0, False))
+    alone = sum(number > 0 for number, _ in counted) == 1
+    return {"#shares_words"} if best[0] > 0 and best[1] and alone else set()
+
+
+def _words(text: str, subject: str) -> set[str]:
+    return {
+        w for w in _WORD.findall(text) if w not in _PLAIN and w not in subject and subject not in w
+    } if subject else {w for w in _WORD.findall(text) if w not in _PLAIN}
+
+
+def _akin(one: str, other: str) -> bool:
+    return one == other or (
+        min(len(one), len(other)) >= 6 and (one.startswith(other[:6]) and other.startswith(one[:6]))
+    )
