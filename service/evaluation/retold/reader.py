@@ -28,8 +28,8 @@ _SUBJECTS: Final = (
     "pod",
 )
 _LIMIT: Final = re.compile(r"limit\D{0,12}(\d{1,6}) ?(mi|mib|mb|gi|gib|gb)")
-_ROLES: Final = {"node": "this node", "pod": "this pod"}
-"""How a name that a label gives is read where the evidence has it."""
+_ROLES: Final = {"node": "node", "pod": "pod"}
+"""What a name is of that a label gives; the evidence is read with `this node` in its place."""
 _LABELS: Final = {
     "#names_pod": ("pod",),
     "#of_node": ("node", "instance", "hostname", "Hostname"),

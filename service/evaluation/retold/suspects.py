@@ -4,11 +4,22 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from tiphys.service.evaluation.retold.numbers import minutes
 from tiphys.service.evaluation.retold.timeline import changes_of, is_list, times_of
 from tiphys.service.evaluation.retold.words import Item, Statement
 
 _CHANGE: Final = frozenset({"changed", "t_set", "release", "t_release", "rotated"})
 _TROUBLE: Final = frozenset({"trouble", "#rises", "hurting", "answers_errors", "code_fault"})
+_RIGHT: Final = frozenset({"mended", "rotated", "t_source_right", "t_recreated"})
+_LOADED: Final = re.compile(
+    r"\b(?:pods?|process\w*|containers?|replicas?|loaded|read|started|created|running|uptime|ages?|old)\b"
+)
+_TOLD: Final = {
+    "an hour ago": 60.0, "today": 360.0, "this morning": 360.0, "yesterday": 1440.0,
+    "last night": 720.0, "a week ago": 10080.0, "last week": 10080.0, "last month": 43200.0,
+    "a month ago": 43200.0, "minutes ago": 10.0, "a minute ago": 1.0,
+}  # fmt: skip
+"""Ages in words, in minutes."""
 _MEETS: Final = 3.0
 """Minutes from a change until the trouble that is told of the same time."""
 _WORD: Final = re.compile(r"[a-z]{5,24}")
@@ -27,7 +38,23 @@ _PLAIN: Final = frozenset(
 
 def marks_of(items: Sequence[Item], subject: str) -> set[str]:
     """Give what times and words say together of the changes that are told."""
-    return _meets(items) | _shares(items, subject)
+    return _meets(items) | _shares(items, subject) | _loaded_before(items)
+
+
+def _loaded_before(items: Sequence[Item]) -> set[str]:
+    """Tell whether pods are older than what was put right, by times of day or by ages."""
+    every = [s for item in items for s in item.statements]
+    right = [s for s in every if s.said & _RIGHT]
+    loaded = [s for s in every if s not in right and _LOADED.search(s.text)]
+    clocks = [at for s in right for at in times_of(s.text)]
+    ages = [age for s in right for age in _ages(s.text)]
+    by_clock = any(at < min(clocks) for s in loaded for at in times_of(s.text)) if clocks else False
+    by_age = any(age > 1.2 * min(ages) for s in loaded for age in _ages(s.text)) if ages else False
+    return {"#loaded_before"} if by_clock or by_age else set()
+
+
+def _ages(text: str) -> list[float]:
+    return minutes(text) + [age for word, age in _TOLD.items() if word in text]
 
 
 def _meets(items: Sequence[Item]) -> set[str]:

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import yaml
 
+_SUBJECT: Final = 60
+"""Characters of a question that is read together with its answer."""
 MAX_ANSWER: Final = 20_000
 """Characters of one answer that are read."""
 _ENDS: Final = re.compile(
@@ -164,12 +166,31 @@ def read_item(
         # `get hpa`: `none` denies what the question asks for.
         statements[0].denied |= topic
         topic = set()
+    elif len(asked) <= _SUBJECT:
+        for one in statements:
+            _with_question(asked, one)
     return Item(kind, asked, said, statements, topic)
+
+
+def _with_question(asked: str, statement: Statement) -> None:
+    """Add what only question and statement say together: `other nodes`: `connected`."""
+    text = f"{asked}: {statement.text}"
+    border = len(asked)
+    for name, match in lexicon().find(text):
+        if match.start() < border < match.end():
+            denied = _is_denied(text, match.start(), match.end())
+            (statement.denied if denied else statement.said).add(name)
 
 
 def _named(text: str, names: Mapping[str, str]) -> str:
     for name, role in names.items():
-        text = re.sub(rf"(?<![\w-]){re.escape(name.lower())}(?![\w-])", role, text)
+        plain_name = name.lower()
+        text = re.sub(rf"(?<![\w-]){re.escape(plain_name)}(?![\w-])", f"this {role}", text)
+        # `gpu-12` beside `gpu-7`, `db-1` beside `db-0`: others of its kind.
+        front = re.match(r"[a-z][a-z0-9.-]*?-(?=[a-z]{0,3}\d+$)", plain_name)
+        if front:
+            alike = rf"(?<![\w-]){re.escape(front[0])}[a-z]{{0,3}}\d+(?![\w-])"
+            text = re.sub(alike, f"other {role}", text)
     return text
 
 
