@@ -100,6 +100,7 @@ def _told(
     whole |= {"#twice_harmless"} if numbers.twice_harmless(each) else set()
     whole |= suspects.marks_of(items, subject)
     whole |= {"#budget_binds"} if numbers.budget_binds(items) else set()
+    whole.add(f"#severity_{labels.get('severity', '')}")
     called = read_item("", "", re.sub(r"([a-z])([A-Z])", r"\1 \2", alert)).said
     whole |= {f"#alert_{concept}" for concept in called}
     scopes = {
