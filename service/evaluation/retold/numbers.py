@@ -26,6 +26,10 @@ _FLOW: Final = re.compile(
     r"(?:in|inflow|arriv\w{1,4}|incoming|produced|enqueued|in rate) " + _NUMBER
     + r".{0,20}?(?:out|outflow|done|processed|consumed|handled|served|out rate|finished) " + _NUMBER
 )
+_EACH: Final = re.compile(
+    r"\b(?:by|per|each|every) (pod|replica|instance|member|broker|shard|worker|node|host|consumer)s?\b"
+)
+_FIGURE: Final = re.compile(r"(?<![\w.:/-])" + _NUMBER + r"(?![\w:/-])")
 _BUDGET: Final = re.compile(r"minavailable\D{0,4}(\d{1,3})\b(?!%)")
 _THERE: Final = re.compile(
     r"(?:currenthealthy|current healthy|replicas)\D{0,4}(\d{1,3})\b|(\d{1,3})/\2\b|\b(\d{1,3}) replicas?"
@@ -142,7 +146,7 @@ def marks_of(item: Item) -> set[str]:
             found |= {"#young_revision"} if min(ages) <= YOUNG else {"#older_days"}
         if re.search(_FORMER, statement.text):
             found.add("#was_before")
-    found |= _rows(item)
+    found |= _rows(item) | one_differs(item)
     return found | ({"#no_harm_measured", "#harmless"} if _nothing_suffers(item) else set())
 
 
@@ -173,6 +177,15 @@ def _rows(item: Item) -> set[str]:
     if young and old and max(young) * 4 < min(old):
         found.add("#older_rows_ready")
     return found
+
+
+def one_differs(item: Item) -> set[str]:
+    """Tell whether figures that are asked for by pod or by node stand apart for one of them."""
+    asked = _EACH.search(item.question)
+    figures = sorted(_value(m[1], m[2], "") for m in _FIGURE.finditer(item.answer))
+    if not asked or len(figures) < 2 or figures[-1] < 5 * figures[-2] or not figures[-1]:
+        return set()
+    return {"#one_node_differs"} if asked[1] in {"node", "host"} else {"#one_pod_differs"}
 
 
 def budget_binds(items: Sequence[Item]) -> bool:

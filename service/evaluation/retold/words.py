@@ -43,7 +43,8 @@ _PLAIN: Final = (
     ("can't", "can not"), ("cannot", "can not"), ("won't", "will not"), ("n't", " not"),
     ("\u201c", '"'), ("\u201d", '"'), ("per cent", "%"), ("percent", "%"), (" minutes", " min"),
     (" mins", " min"), ("behaviour", "behavior"), ("utilisation", "utilization"),
-    ("unauthorised", "unauthorized"),
+    ("unauthorised", "unauthorized"), (" midday", " 12:00"), (" noon", " 12:00"),
+    (" midnight", " 00:00"),
 )  # fmt: skip
 
 
