@@ -23,6 +23,8 @@ class Story:
     """The symptoms that it stands for; none where a human has to see it."""
     needs: Sequence[Rule]
     """One of these has to hold."""
+    bars: Sequence[Rule]
+    """None of these may hold."""
     weighs: Sequence[tuple[int, Rule]]
 
 
@@ -44,6 +46,7 @@ def stories() -> _Table:
             one["outcome"],
             frozenset(one["tells"]),
             [rule(line) for line in one.get("needs", ())],
+            [rule(line) for line in one.get("bars", ())],
             [(weight, rule(line)) for weight, lines in one["weighs"].items() for line in lines],
         )
         for name, one in written["stories"].items()
@@ -56,7 +59,8 @@ def scores(told: Told) -> Mapping[str, int]:
     found = {
         one.name: sum(weight for weight, line in one.weighs if told.holds(line))
         for one in stories().stories
-        if not one.needs or any(map(told.holds, one.needs))
+        if (not one.needs or any(map(told.holds, one.needs)))
+        and not any(map(told.holds, one.bars))
     }
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
