@@ -41,7 +41,7 @@ _AGE: Final = re.compile(
 _MINUTES: Final = {"s": 1 / 60, "m": 1.0, "min": 1.0, "h": 60.0, "hour": 60.0, "hours": 60.0}
 _UNITS: Final = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "s": 1e3, "ms": 1.0}
 _BACK: Final = re.compile(
-    r"(?<![\d:.])(\d[\d,]*(?:\.\d+)?)(?: ?[a-z%]{1,5})? (?:since|again|now)\b"
+    r"(?<![\d:.])(\d[\d,]*(?:\.\d+)?)(?: ?(k|m|million|thousand)\b| ?[a-z%]{1,5})? (?:since|again|now)\b"
 )
 _PLAIN_NUMBER: Final = re.compile(r"(?<![\d:.])\d[\d,]*(?:\.\d+)?(?![\d:])")
 _FORMER: Final = re.compile(
@@ -86,7 +86,7 @@ def falls_back(text: str) -> bool:
     if not match:
         return False
     before = [float(n.replace(",", "")) for n in _PLAIN_NUMBER.findall(text[: match.start()])]
-    now = float(match[1].replace(",", ""))
+    now = _value(match[1], match[2], "")
     # `up` and the like are well at 1 and ill at 0.
     return bool(before) and (now * RISE <= max(before) or (now == 1 and max(before) == 0))
 

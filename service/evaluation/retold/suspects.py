@@ -17,7 +17,9 @@ _LOADED: Final = re.compile(
 _TOLD: Final = {
     "an hour ago": 60.0, "today": 360.0, "this morning": 360.0, "yesterday": 1440.0,
     "last night": 720.0, "a week ago": 10080.0, "last week": 10080.0, "last month": 43200.0,
-    "a month ago": 43200.0, "minutes ago": 10.0, "a minute ago": 1.0,
+    "a month ago": 43200.0, "last monday": 2880.0, "last tuesday": 2880.0, "last wednesday": 2880.0,
+    "last thursday": 2880.0, "last friday": 2880.0, "last saturday": 2880.0, "last sunday": 2880.0,
+    "this week": 2880.0, "minutes ago": 10.0, "a minute ago": 1.0,
 }  # fmt: skip
 """Ages in words, in minutes."""
 _MEETS: Final = 3.0

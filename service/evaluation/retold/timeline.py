@@ -14,7 +14,7 @@ _LISTS: Final = re.compile(
 )
 _SERVICE: Final = re.compile(
     r"\b([a-z0-9-]{0,40}service)\b"
-    r"|^\d+:\d+(?::\d+)?[ ]([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?=,| deployed| rolled| planned)"
+    r"|^\d+:\d+(?::\d+)?[ ]([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?=,| deployed| rolled| planned| \(|:)"
 )
 _WINDOW: Final = re.compile(
     r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d) ?(?:-|to|until|till|and) ?([01]?\d|2[0-3]):([0-5]\d)"
@@ -26,6 +26,7 @@ _ANNOUNCED: Final = re.compile(
 _NOW: Final = re.compile(
     r"(?:\bnow|\bit is|\btime is|\bcurrently)(?: now)?,?:? ([01]?\d|2[0-3]):([0-5]\d)"
 )
+_INNOCENT: Final = {"unrelated", "t_innocent"}
 NEAR: Final = 15.0
 """Minutes between a change and the trouble that it began."""
 
@@ -51,6 +52,8 @@ def marks_of(items: Sequence[Item], subject: str) -> set[str]:
     onset = min(began)
     near = [c for c in changes if 0 <= onset - c.at <= NEAR]
     suspects = [c for c in near if not c.unrelated]
+    # Another workload's change is looked at where the alert's own has none.
+    suspects = [c for c in suspects if c.own] or suspects
     later = [c for c in changes if c.at > onset and c.own and not c.config]
     if not suspects:
         return {"#onset_apart"}
@@ -123,7 +126,7 @@ def changes_of(item: Item, subject: str) -> list[tuple[str, Changed]]:
         named = {n for pair in _SERVICE.findall(words) for n in pair if n and n != subject}
         own = not named or (subject and subject in words) or (subject and subject in item.question)
         found.append(
-            (words, Changed(_minutes(place), config, "unrelated" in every, bool(own)))
+            (words, Changed(_minutes(place), config, bool(_INNOCENT & every), bool(own)))
         )
     return found
 

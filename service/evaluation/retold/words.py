@@ -62,8 +62,8 @@ def pattern(phrase: str) -> str:
         r"[\s_/\-=:\"']{1,4}".join(map(_word, gap.split())) for gap in plain(phrase).split(" .. ")
     ]
     body = r"\W{1,3}(?:[\w./:%'-]{1,40}\W{1,3}){0,4}?".join(parts)
-    front = r"(?<!\w)" if body[:1].isalnum() or body[:1] in "[(\\" else ""
-    return front + body + r"(?!\w)"
+    front = r"(?<![a-z0-9])" if body[:1].isalnum() or body[:1] in "[(\\" else ""
+    return front + body + r"(?![a-z0-9])"
 
 
 def _word(word: str) -> str:
