@@ -108,10 +108,13 @@ async def _judged(case: RunbookCase, reasoner: Reasoner) -> Judged:
 async def _decided(case: RunbookCase, reasoner: Reasoner, reading: Reading) -> Choice:
     """Decide on what follows from the evidence, and on the likely story where that is nothing.
 
-    A story that overrules goes before another answer; one that a human has to see does too.
+    The story also decides where it overrules, and where what follows is not borne out.
     """
     first = await reasoner.decide(Findings(_incident(case), reading.facts, {}, (), retold=True))
-    if reading.likely is None or not (reading.overrules or deed_of(first) is Deed.ESCALATE):
+    told, deed = reading.told, deed_of(first)
+    if told is None or (deed is Deed.ESCALATE and told.story is None):
+        return first
+    if deed is not Deed.ESCALATE and not told.overrules and deed.value in told.borne_out:
         return first
     return await reasoner.decide(Findings(_incident(case), reading.likely, {}, (), retold=True))
 

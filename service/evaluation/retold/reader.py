@@ -48,12 +48,10 @@ class Reading:
     """Statements in which nothing was recognised."""
     newest_release: str
     """The time of day of the newest release of the alert's own workload, or empty."""
-    likely: Mapping[str, Json] | None
-    """The facts by the story that stands out, for where nothing follows from `facts`."""
-    overrules: bool
-    """Whether that story stands against an answer that follows from `facts`."""
-    scores: Mapping[str, int]
-    """How much speaks for each story."""
+    likely: Mapping[str, Json]
+    """The facts with no symptoms but those of the story that stands out, if one does."""
+    told: stories.Weighed | None
+    """What the evidence tells by weight; None where the table of Xids speaks."""
 
 
 @cache
@@ -78,15 +76,14 @@ def read(alert: str, labels: Mapping[str, str], evidence: Sequence[Mapping[str, 
     facts["symptoms"] = told(dict.fromkeys(symptoms, True))
     said.scopes["case"][0].update(f"={name}" for name in symptoms)
     # What the table of Xids says is not weighed against words.
-    story = None if gpu else stories.likely(said)
-    missed = [s.text for i in items for s in i.statements if not s.said and not s.denied]
+    weighed = None if gpu else stories.weighed(said)
+    tells = weighed.story.tells if weighed and weighed.story else ()
     return Reading(
         facts,
-        missed,
+        [s.text for i in items for s in i.statements if not s.said and not s.denied],
         timeline.newest_release(items, subject),
-        {**facts, "symptoms": told(dict.fromkeys(story[0].tells, True))} if story else None,
-        bool(story and story[1]),
-        stories.scores(said),
+        {**facts, "symptoms": told(dict.fromkeys(tells, True))},
+        weighed,
     )
 
 

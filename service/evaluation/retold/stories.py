@@ -18,7 +18,7 @@ class Story:
 
     name: str
     outcome: str
-    """Stories of one outcome do not contend."""
+    """The decision, in the words of runbook cases; stories of one outcome do not contend."""
     tells: frozenset[str]
     """The symptoms that it stands for; none where a human has to see it."""
     needs: Sequence[Rule]
@@ -33,6 +33,7 @@ class _Table:
     least: int
     margin: int
     overrules: int
+    bears: int
     stories: Sequence[Story]
 
 
@@ -51,11 +52,11 @@ def stories() -> _Table:
         )
         for name, one in written["stories"].items()
     ]
-    return _Table(written["least"], written["margin"], written["overrules"], every)
+    return _Table(*(written[k] for k in ("least", "margin", "overrules", "bears")), every)
 
 
 def scores(told: Told) -> Mapping[str, int]:
-    """Give the score of each story, the highest first."""
+    """Give the score of each story that is not barred, the highest first."""
     found = {
         one.name: sum(weight for weight, line in one.weighs if told.holds(line))
         for one in stories().stories
@@ -65,17 +66,28 @@ def scores(told: Told) -> Mapping[str, int]:
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
-def likely(told: Told) -> tuple[Story, bool] | None:
-    """Give the story that stands out, and whether it stands against what the rules say.
+@dataclass(frozen=True)
+class Weighed:
+    """What the evidence tells by weight."""
 
-    None where evidence is thin or speaks for two.
-    """
+    story: Story | None
+    """The one that stands out; none where evidence is thin or speaks for two."""
+    overrules: bool
+    """Whether it stands against another answer of the rules."""
+    borne_out: frozenset[str]
+    """The outcomes that enough speaks for."""
+
+
+def weighed(told: Told) -> Weighed:
+    """Weigh every story."""
     read = stories()
     by_name = {one.name: one for one in read.stories}
     ranked = [(by_name[name], score) for name, score in scores(told).items()]
+    borne_out = frozenset(one.outcome for one, score in ranked if score >= read.bears)
     if not ranked or ranked[0][1] < read.least:
-        return None
+        return Weighed(None, False, borne_out)
     best, score = ranked[0]
     others = [other for one, other in ranked if one.outcome != best.outcome]
-    stands_out = score - max(others, default=0) >= read.margin
-    return (best, score >= read.overrules) if stands_out else None
+    if score - max(others, default=0) < read.margin:
+        return Weighed(None, False, borne_out)
+    return Weighed(best, score >= read.overrules, borne_out)

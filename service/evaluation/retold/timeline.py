@@ -12,6 +12,7 @@ _LISTS: Final = re.compile(
     r"(?<!get )(?<!,)\bdeploys?\b(?!/)|deployments? log|\bflags?\b|\bchanges?\b|rollout|commit"
     r"|\breleases?\b|audit|revision|\bdiff\b|calendar|history"
 )
+_UNTIL: Final = re.compile(r"\b(?:until|till|before|since)[ ]\Z")
 _SERVICE: Final = re.compile(
     r"\b([a-z0-9-]{0,40}service)\b"
     r"|^\d+:\d+(?::\d+)?[ ]([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?=,| deployed| rolled| planned| \(|:)"
@@ -116,8 +117,9 @@ def _changes(item: Item, subject: str) -> list[Changed]:
 def changes_of(item: Item, subject: str) -> list[tuple[str, Changed]]:
     """Give each change that an item lists, with its words."""
     found: list[tuple[str, Changed]] = []
-    places = list(_CLOCK.finditer(item.answer))
-    for place, following in zip(places, [*places[1:], None], strict=True):
+    # `healthy until 11:38` tells of no change.
+    places = [p for p in _CLOCK.finditer(item.answer) if not _UNTIL.search(item.answer, 0, p.start())]
+    for place, following in zip(places, [*places[1:], None], strict=False):
         end = following.start() if following else len(item.answer)
         words = item.answer[place.start() : end]
         said = read_item("", item.question, words)
