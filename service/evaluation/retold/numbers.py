@@ -14,25 +14,37 @@ _CHANGE: Final = re.compile(
     + _NUMBER
 )
 _THEN: Final = re.compile(
-    _NUMBER + r" (?:until|till|before|up to)\b[^,;]{0,30}[,;] ?(?:then |now |and )?" + _NUMBER
-    + r"|" + _NUMBER + r"[,;] ?(?:then |now )?" + _NUMBER + r" (?:since|from|after|now)\b"
+    _NUMBER
+    + r" (?:until|till|before|up to)\b[^,;]{0,30}[,;] ?(?:then |now |and )?"
+    + _NUMBER
+    + r"|"
+    + _NUMBER
+    + r"[,;] ?(?:then |now )?"
+    + _NUMBER
+    + r" (?:since|from|after|now)\b"
 )
 _USUAL: Final = re.compile(
-    _NUMBER + r"(?: ?/ ?\w{1,8}| \w{1,12}){0,3},? (?:\(?)(?:normally|usually|usual|normal|typically|against"
-    r"|instead of|vs\.?|versus|up from|before|yesterday|last week|the week before|baseline|otherwise)"
+    _NUMBER
+    + r"(?: ?/ ?\w{1,8}| \w{1,12}){0,3},? \(?(?:normally|usually|usual|normal|typically|against"
+    r"|instead of|vs\.?|versus|up from|before|yesterday|last week|the week before|baseline"
+    r"|otherwise)"
     r"(?: is| was| of| it is| about| the usual| a usual){0,2}:? (?:about |around )?" + _NUMBER
 )
 _FLOW: Final = re.compile(
-    r"(?:in|inflow|arriv\w{1,4}|incoming|produced|enqueued|in rate) " + _NUMBER
-    + r".{0,20}?(?:out|outflow|done|processed|consumed|handled|served|out rate|finished) " + _NUMBER
+    r"(?:in|inflow|arriv\w{1,4}|incoming|produced|enqueued|in rate) "
+    + _NUMBER
+    + r".{0,20}?(?:out|outflow|done|processed|consumed|handled|served|out rate|finished) "
+    + _NUMBER
 )
 _EACH: Final = re.compile(
-    r"\b(?:by|per|each|every) (pod|replica|instance|member|broker|shard|worker|node|host|consumer)s?\b"
+    r"\b(?:by|per|each|every) "
+    r"(pod|replica|instance|member|broker|shard|worker|node|host|consumer)s?\b"
 )
 _FIGURE: Final = re.compile(r"(?<![\w.:/-])" + _NUMBER + r"(?![\w:/-])")
 _BUDGET: Final = re.compile(r"minavailable\D{0,4}(\d{1,3})\b(?!%)")
 _THERE: Final = re.compile(
-    r"(?:currenthealthy|current healthy|replicas)\D{0,4}(\d{1,3})\b|(\d{1,3})/\2\b|\b(\d{1,3}) replicas?"
+    r"(?:currenthealthy|current healthy|replicas)\D{0,4}(\d{1,3})\b"
+    r"|(\d{1,3})/\2\b|\b(\d{1,3}) replicas?"
 )
 _ROW: Final = re.compile(r"(?<![\d./])(\d{1,3})/(\d{1,3})(?![\d/%]| nodes)")
 _AGE: Final = re.compile(
@@ -41,7 +53,8 @@ _AGE: Final = re.compile(
 _MINUTES: Final = {"s": 1 / 60, "m": 1.0, "min": 1.0, "h": 60.0, "hour": 60.0, "hours": 60.0}
 _UNITS: Final = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "s": 1e3, "ms": 1.0}
 _BACK: Final = re.compile(
-    r"(?<![\d:.])(\d[\d,]*(?:\.\d+)?)(?: ?(k|m|million|thousand)\b| ?[a-z%]{1,5})? (?:since|again|now)\b"
+    r"(?<![\d:.])(\d[\d,]*(?:\.\d+)?)(?: ?(k|m|million|thousand)\b| ?[a-z%]{1,5})?"
+    r" (?:since|again|now)\b"
 )
 _PLAIN_NUMBER: Final = re.compile(r"(?<![\d:.])\d[\d,]*(?:\.\d+)?(?![\d:])")
 _FORMER: Final = re.compile(

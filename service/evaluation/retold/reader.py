@@ -63,9 +63,7 @@ def _rules() -> Mapping[str, Sequence[Rule]]:
 def read(alert: str, labels: Mapping[str, str], evidence: Sequence[Mapping[str, str]]) -> Reading:
     """Read a case: the alert's name, its labels, and items of `kind`, `q` and `a`."""
     names = {labels[key]: role for key, role in _ROLES.items() if len(labels.get(key, "")) > 2}
-    items = [
-        read_item(e.get("kind", ""), e.get("q", ""), e.get("a", ""), names) for e in evidence
-    ]
+    items = [read_item(e.get("kind", ""), e.get("q", ""), e.get("a", ""), names) for e in evidence]
     subject = next((labels[k].lower() for k in _SUBJECTS if labels.get(k)), "")
     gpu, symptoms = gpus.gpu_facts(items, labels)
     said = _told(alert, labels, items, subject)
@@ -87,9 +85,7 @@ def read(alert: str, labels: Mapping[str, str], evidence: Sequence[Mapping[str, 
     )
 
 
-def _told(
-    alert: str, labels: Mapping[str, str], items: Sequence[Item], subject: str
-) -> Told:
+def _told(alert: str, labels: Mapping[str, str], items: Sequence[Item], subject: str) -> Told:
     each = [numbers.marks_of(item) for item in items]
     whole: set[str] = set().union(*each) | timeline.marks_of(items, subject)
     whole |= {mark for mark, named in _LABELS.items() if any(labels.get(k) for k in named)}

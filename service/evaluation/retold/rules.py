@@ -1,4 +1,4 @@
-"""Rules over what retold evidence says: `statement a + b - c`, as readings.yaml and stories.yaml write them.
+"""Rules over what retold evidence says, such as `statement a + b - c`, as the tables write them.
 
 Invariant: what is denied supports no rule that does not ask for the denial.
 """
@@ -33,9 +33,7 @@ class Told:
         """Tell whether a rule holds in some place of its scope."""
         if not rule.denied <= self.denied or rule.undenied & self.denied:
             return False
-        return any(
-            rule.said <= said and not rule.unsaid & said for said in self.scopes[rule.scope]
-        )
+        return any(rule.said <= said and not rule.unsaid & said for said in self.scopes[rule.scope])
 
 
 def rule(line: str) -> Rule:

@@ -52,7 +52,9 @@ def stories() -> _Table:
         )
         for name, one in written["stories"].items()
     ]
-    return _Table(*(written[k] for k in ("least", "margin", "overrules", "bears")), every)
+    return _Table(
+        written["least"], written["margin"], written["overrules"], written["bears"], every
+    )
 
 
 def scores(told: Told) -> Mapping[str, int]:
@@ -60,8 +62,7 @@ def scores(told: Told) -> Mapping[str, int]:
     found = {
         one.name: sum(weight for weight, line in one.weighs if told.holds(line))
         for one in stories().stories
-        if (not one.needs or any(map(told.holds, one.needs)))
-        and not any(map(told.holds, one.bars))
+        if (not one.needs or any(map(told.holds, one.needs))) and not any(map(told.holds, one.bars))
     }
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 

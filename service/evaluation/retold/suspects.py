@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 from tiphys.service.evaluation.retold.numbers import minutes
 from tiphys.service.evaluation.retold.timeline import changes_of, is_list, times_of
-from tiphys.service.evaluation.retold.words import Item, Statement
+from tiphys.service.evaluation.retold.words import Item, Statement, table
 
 _CHANGE: Final = frozenset({"changed", "t_set", "release", "t_release", "rotated"})
 _TROUBLE: Final = frozenset({"trouble", "#rises", "hurting", "answers_errors", "code_fault"})
 _RIGHT: Final = frozenset({"mended", "rotated", "t_source_right", "t_recreated"})
 _LOADED: Final = re.compile(
-    r"\b(?:pods?|process\w*|containers?|replicas?|loaded|read|started|created|running|uptime|ages?|old)\b"
+    r"\b(?:pods?|process\w*|containers?|replicas?|loaded|read|started|created|running|uptime"
+    r"|ages?|old)\b"
 )
 _TOLD: Final = {
     "an hour ago": 60.0, "today": 360.0, "this morning": 360.0, "yesterday": 1440.0,
@@ -25,17 +27,11 @@ _TOLD: Final = {
 _MEETS: Final = 3.0
 """Minutes from a change until the trouble that is told of the same time."""
 _WORD: Final = re.compile(r"[a-z]{5,24}")
-_PLAIN: Final = frozenset(
-    """about after again against alert alike answer before began being between cause change changed
-    changes client commit config configmap container could count deploy deployed deployment deploys
-    error errors every failed fails first flags found healthy history hours image items label later
-    latency latest limit limits logs lower memory minute minutes model module moved near never newer
-    newest nodes normal nothing number onset other others over pods previous queue ratio ready
-    recent release request requests response restart revision rollout runs running same second
-    seconds server service services shared since still team their there these thing third those
-    three timeout times today total traffic under unrelated until update updated usage users value
-    version which while whole with without work yesterday""".split()
-)
+
+
+@cache
+def _everyday() -> frozenset[str]:
+    return frozenset(table("tellings.yaml")["everyday"].split())
 
 
 def marks_of(items: Sequence[Item], subject: str) -> set[str]:
@@ -100,9 +96,8 @@ def _shares(items: Sequence[Item], subject: str) -> set[str]:
 
 
 def _words(text: str, subject: str) -> set[str]:
-    return {
-        w for w in _WORD.findall(text) if w not in _PLAIN and w not in subject and subject not in w
-    } if subject else {w for w in _WORD.findall(text) if w not in _PLAIN}
+    found = {w for w in _WORD.findall(text) if w not in _everyday()}
+    return {w for w in found if w not in subject and subject not in w} if subject else found
 
 
 def _akin(one: str, other: str) -> bool:

@@ -118,17 +118,19 @@ def changes_of(item: Item, subject: str) -> list[tuple[str, Changed]]:
     """Give each change that an item lists, with its words."""
     found: list[tuple[str, Changed]] = []
     # `healthy until 11:38` tells of no change.
-    places = [p for p in _CLOCK.finditer(item.answer) if not _UNTIL.search(item.answer, 0, p.start())]
+    every = _CLOCK.finditer(item.answer)
+    places = [place for place in every if not _UNTIL.search(item.answer, 0, place.start())]
     for place, following in zip(places, [*places[1:], None], strict=False):
         end = following.start() if following else len(item.answer)
         words = item.answer[place.start() : end]
         said = read_item("", item.question, words)
-        every = {c for s in said.statements for c in s.said}
-        config = "config" in (every | said.topic) and not {"release"} & (every | said.topic)
+        words_say = {c for s in said.statements for c in s.said}
+        about = words_say | said.topic
+        config = "config" in about and "release" not in about
         named = {n for pair in _SERVICE.findall(words) for n in pair if n and n != subject}
         own = not named or (subject and subject in words) or (subject and subject in item.question)
         found.append(
-            (words, Changed(_minutes(place), config, bool(_INNOCENT & every), bool(own)))
+            (words, Changed(_minutes(place), config, bool(_INNOCENT & words_say), bool(own)))
         )
     return found
 

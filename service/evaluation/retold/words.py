@@ -34,7 +34,8 @@ _DENIED_AFTER: Final = re.compile(
     r"|[ ]\w{1,15}[:=][ ]?(?:not active|inactive|false|none|no|0)(?![\w.])"
 )
 _NONE_OF_IT: Final = re.compile(
-    r"(?:there (?:is|are|was|were) )?(?:none|nothing|no|no one|empty|no resources found|0|<none>|\[\])"
+    r"(?:there (?:is|are|was|were) )?"
+    r"(?:none|nothing|no|no one|empty|no resources found|0|<none>|\[\])"
     r"(?: (?:at all|today|here|there|so far|found|configured|defined|in the last .{1,20}"
     r"|this week|for (?:days|weeks|months|a week|a month)))?"
 )
@@ -213,7 +214,10 @@ def _is_denied(text: str, start: int, end: int) -> bool:
     nearest = max((m.end() for m in _NEGATORS.finditer(before)), default=None)
     if nearest is not None:
         between = before[nearest:]
-        listed = between.count(",") and not re.search(r"\b(?:is|are|was|were|has|have)\b", between)
+        # `no Xid 48, 63`: a list goes on right after the comma, a clause begins with more.
+        rest = between.rpartition(",")[2].split()
+        verb = re.search(r"\b(?:is|are|was|were|has|have)\b", between)
+        listed = "," in between and not verb and len(rest) <= 1 and rest != ["the"]
         if len(between.split()) <= _REACH and ("," not in between or listed):
             return True
     return bool(_DENIED_AFTER.match(text, end))
