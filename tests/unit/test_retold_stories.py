@@ -120,12 +120,11 @@ def test_each_story_is_told_by_words_that_no_case_has(
 
 def test_thin_evidence_and_evidence_for_two_stories_tell_none() -> None:
     assert outcome(("pods", "they hang")) == ""
-    node = ("kernel log", "soft lockup, hung task")
-    volume = ("df, class", "95 %, a percent a week for months; can be resized")
-    both = outcome(node, volume, node="n-1", persistentvolumeclaim="d-0")
-    assert both == ""
-    assert outcome(node, node="n-1") == "cordon_drain_node"
-    assert outcome(volume, persistentvolumeclaim="d-0") == "expand_pvc"
+    node = [("kernel log", "soft lockup, hung task"), ("other nodes", "quiet")]
+    volume = [("df, class", "95 %, a percent a week for months; can be resized")]
+    assert outcome(*node) == "cordon_drain_node"
+    assert outcome(*volume, persistentvolumeclaim="d-0") == "expand_pvc"
+    assert outcome(*node, *volume, persistentvolumeclaim="d-0") == ""
 
 
 def test_a_barred_story_is_not_told_however_much_speaks_for_it() -> None:
