@@ -135,7 +135,9 @@ class Playbook(_Part):
     @model_validator(mode="after")
     def _asks_nothing_last(self) -> "Playbook":
         if self.asked and self.gather:
-            raise ValueError("a playbook with `asked: last` has no `gather`; leave one of them out")
+            raise ValueError(
+                "a playbook with `asked: last` has no `gather`; leave one of them out"
+            )
         return self
 
 

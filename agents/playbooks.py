@@ -59,7 +59,9 @@ class Playbooks:
 
     def covering(self, alert: Alert) -> Compiled | None:
         """Give the first playbook that is for this alert; those asked last do not count."""
-        return next((p for p in self.all.values() if not _last(p) and p.covers(alert.labels)), None)
+        return next(
+            (p for p in self.all.values() if not _last(p) and p.covers(alert.labels)), None
+        )
 
     def match(self, case: Case) -> Compiled | None:
         """Give the playbook of the gravest alert that has one."""

@@ -148,6 +148,8 @@ def marks_of(item: Item) -> set[str]:
             found.add("#rises")
         if statement.said & {"config", "t_setting", "at_ceiling"} and _lowered(statement.text):
             found.add("#lowered")
+        if _falls_step_by_step(statement.text):
+            found.add("#falls")
         if falls_back(statement.text):
             statement.said.add("#falls_back")
             found.add("#falls_back")
@@ -190,6 +192,11 @@ def _rows(item: Item) -> set[str]:
     if young and old and max(young) * 4 < min(old):
         found.add("#older_rows_ready")
     return found
+
+
+def _falls_step_by_step(text: str) -> bool:
+    found = [_value(m[1], m[2], "") for m in _FIGURE.finditer(text)]
+    return len(found) >= 3 and found[0] >= RISE * found[-1] and found == sorted(found)[::-1]
 
 
 def one_differs(item: Item) -> set[str]:
