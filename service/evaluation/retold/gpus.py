@@ -34,7 +34,7 @@ _ONE_PLACE: Final = re.compile(
 _GONE: Final = re.compile(
     r"(?:job|process|pod|notebook|program|application|task|it)\b(?:(?!\bnot\b)[^.;]){0,50}"
     r"\b(?:withdrawn|cancell?ed|deleted by|closed|removed by|no longer exists|was stopped by"
-    r"|already restarted|restarted since|replaced since|has since been)\b"
+    r"|restarted since|replaced since|has since been)\b|\balready (?:restarted|replaced)\b"
 )
 """The program that it was a fault of is no more."""
 _USER: Final = re.compile(
