@@ -202,3 +202,34 @@ def test_what_a_figure_usually_is_tells_that_it_rose() -> None:
     busy = ("pods", "all at their CPU limit")
     assert outcome(("requests/s", "1.4k, usually 300"), busy) == "scale_deployment"
     assert outcome(("requests/s", "1.4k, usually 1.3k"), busy) != "scale_deployment"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "labels", "harm"),
+    [
+        pytest.param(
+            [("describe pod", "Insufficient nvidia.com/gpu"),
+             ("GPUs", "24 of 24 allocated, seven of them idle for a day")], {},
+            "scale_gpu_node_pool", id="idle-gpus"),
+        pytest.param(
+            [("df", "97 %, 30 GB in the last hour"), ("class", "expandable")],
+            {"persistentvolumeclaim": "d-0"}, "expand_pvc", id="burst"),
+        pytest.param(
+            [("log", "checksum error, data files corrupt"), ("the others", "healthy, serve")],
+            {"pod": "d-1"}, "restart_pod", id="broken-data"),
+        pytest.param(
+            [("secret", "rotated three hours ago and correct"),
+             ("pods", "restarted 20 min ago, login refused since")], {}, "rollout_restart",
+            id="pods-younger-than-the-repair"),
+        pytest.param(
+            [("requests/s", "9k, usually 300, all with one user agent"),
+             ("pods", "all at their CPU limit")], {}, "scale_deployment", id="bots"),
+    ],
+)  # fmt: skip
+async def test_a_fact_that_rules_an_action_out_bars_its_story(
+    evidence: list[tuple[str, str]], labels: dict[str, str], harm: str
+) -> None:
+    told = reading(*evidence, **labels).told
+    assert told is not None
+    assert harm not in told.borne_out
+    assert await _decided(evidence, **labels) != harm

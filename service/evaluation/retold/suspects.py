@@ -13,7 +13,7 @@ _CHANGE: Final = frozenset({"changed", "t_set", "release", "t_release", "rotated
 _TROUBLE: Final = frozenset({"trouble", "#rises", "hurting", "answers_errors", "code_fault"})
 _RIGHT: Final = frozenset({"mended", "rotated", "t_source_right", "t_recreated"})
 _LOADED: Final = re.compile(
-    r"\b(?:pods?|process\w*|containers?|replicas?|loaded|read|started|created|running|uptime"
+    r"\b(?:pods?|process\w*|containers?|replicas?|loaded|read|(?:re)?started|created|running|uptime"
     r"|ages?|old)\b"
 )
 _TOLD: Final = {
@@ -40,15 +40,23 @@ def marks_of(items: Sequence[Item], subject: str) -> set[str]:
 
 
 def _loaded_before(items: Sequence[Item]) -> set[str]:
-    """Tell whether pods are older than what was put right, by times of day or by ages."""
+    """Tell whether pods are older than what was put right or not, by times or by ages."""
     every = [s for item in items for s in item.statements]
     right = [s for s in every if s.said & _RIGHT]
     loaded = [s for s in every if s not in right and _LOADED.search(s.text)]
-    clocks = [at for s in right for at in times_of(s.text)]
+    # `changed 09:58, put back 10:20`: the last of the times is the repair's.
+    clocks = [at for s in right for at in times_of(s.text)[-1:]]
     ages = [age for s in right for age in _ages(s.text)]
-    by_clock = any(at < min(clocks) for s in loaded for at in times_of(s.text)) if clocks else False
-    by_age = any(age > 1.2 * min(ages) for s in loaded for age in _ages(s.text)) if ages else False
-    return {"#loaded_before"} if by_clock or by_age else set()
+    since = [at for s in loaded for at in times_of(s.text)]
+    old = [age for s in loaded for age in _ages(s.text)]
+    found: set[str] = set()
+    if (clocks and since and min(since) < max(clocks)) or (
+        ages and old and max(old) > 1.2 * min(ages)
+    ):
+        found.add("#loaded_before")
+    elif (clocks and since) or (ages and old):
+        found.add("#loaded_after")
+    return found
 
 
 def _ages(text: str) -> list[float]:
