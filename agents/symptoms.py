@@ -37,7 +37,7 @@ SYMPTOMS: Final[Mapping[str, str]] = {
     "at_autoscaler_ceiling": "the autoscaler is at its most replicas",
     "room_on_nodes": "the nodes have room for more",
     "no_room": "there is no room, no quota or no machine for more",
-    "budget_of_one_replica": "a disruption budget over one replica can never give way",
+    "budget_of_one_replica": "a disruption budget asks for every replica there is",
     # --- memory ---
     "out_of_memory": "containers are killed at their memory limit",
     "memory_climbs": "memory climbs until the limit, as of a leak",

@@ -6,7 +6,7 @@ reasoner that production uses, on facts that service/evaluation/retold reads.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -14,9 +14,10 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiphys.agents.notebook import make_evidence
+from tiphys.agents.playbooks import Playbooks
 from tiphys.agents.ports import Case, Choice, Findings, Reasoner
 from tiphys.agents.resolver import CLAIM, WORKLOADS
-from tiphys.policies.model import Alert, Evidence, Source, Target
+from tiphys.policies.model import Alert, Evidence, Json, Source, Target
 from tiphys.policies.strict_yaml import Document, YamlUnreadableError, read_yaml
 from tiphys.service.evaluation.cases import UnreadableSetError
 from tiphys.service.evaluation.judging import Judged, Mark, Verdicts, Wanted, mark
@@ -101,15 +102,17 @@ def _case(path: Path, i: int, one: object, document: Document) -> RunbookCase:
 
 async def judged(one: RunbookSet, reasoner: Reasoner) -> Verdicts:
     """Run every case of a file."""
-    return Verdicts(one.path.name, [await _judged(case, reasoner) for case in one.cases])
+    books = Playbooks.load()
+    return Verdicts(one.path.name, [await _judged(case, reasoner, books) for case in one.cases])
 
 
-async def _judged(case: RunbookCase, reasoner: Reasoner) -> Judged:
+async def _judged(case: RunbookCase, reasoner: Reasoner, books: Playbooks) -> Judged:
     told = [seen.model_dump() for seen in case.evidence]
     reading = read(case.alert, case.labels, told)
     findings = Findings(
         _incident(case), reading.facts, _targets(case.labels), _seen(case), retold=True
     )
+    findings = replace(findings, facts=await _read_as(findings, reading, books))
     choice = await reasoner.decide(findings)
     deed = deed_of(choice)
     aims, unchecked = _compared(case, choice, reading)
@@ -118,6 +121,21 @@ async def _judged(case: RunbookCase, reasoner: Reasoner) -> Judged:
     by = choice.decided_by.playbook or choice.decided_by.reasoner
     missed = () if worth is Mark.EXACT else reading.not_understood
     return Judged(case.id, case.action, deed, worth, by, choice.reason, missed, unchecked)
+
+
+async def _read_as(findings: Findings, reading: Reading, books: Playbooks) -> Mapping[str, Json]:
+    """Choose between what follows from the evidence and the story that it likely tells.
+
+    The story is taken where nothing follows, where it overrules, and where what follows is not
+    borne out by it; whoever decides then is asked once.
+    """
+    told = reading.told
+    deed = deed_of(await books.decide(findings))
+    if told is None or (deed is Deed.ESCALATE and told.story is None):
+        return reading.facts
+    if deed is not Deed.ESCALATE and not told.overrules and deed.value in told.borne_out:
+        return reading.facts
+    return reading.likely
 
 
 def _incident(case: RunbookCase) -> Case:

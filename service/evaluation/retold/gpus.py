@@ -31,6 +31,12 @@ _ONE_PLACE: Final = re.compile(
     r"same (?:gpc|tpc|sm|gpu|device|card|unit|slot|bank)|one (?:gpc|tpc|place)"
     r"|different (?:process|pid|pod|job|application)"
 )
+_GONE: Final = re.compile(
+    r"(?:job|process|pod|notebook|program|application|task|it)\b(?:(?!\bnot\b)[^.;]){0,50}"
+    r"\b(?:withdrawn|cancell?ed|deleted by|closed|removed by|no longer exists|was stopped by"
+    r"|restarted since|replaced since|has since been)\b|\balready (?:restarted|replaced)\b"
+)
+"""The program that it was a fault of is no more."""
 _USER: Final = re.compile(
     r"\bpid\b|\bname=|\bprocess\b|\bpod\b|\bjob\b|\bapplication\b|\btraining\b"
 )
@@ -99,7 +105,7 @@ def _symptoms(remedy: Remedy, xids: Counter[int], every: str) -> set[str]:
         and (_ONE_PLACE.search(every) or remedy > alone)
     ):
         return {"gpu_repeats"}
-    if remedy is Remedy.NOTHING:
+    if remedy is Remedy.NOTHING or (remedy is Remedy.RESTART_APPLICATION and _GONE.search(every)):
         return {"gpu_needs_nothing"}
     if remedy is Remedy.RESTART_APPLICATION:
         return {"gpu_application_fault"} if _USER.search(every) else set()

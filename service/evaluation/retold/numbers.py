@@ -13,6 +13,39 @@ _CHANGE: Final = re.compile(
     + r"(?:about |over |around |nearly |more than |almost )?"
     + _NUMBER
 )
+_THEN: Final = re.compile(
+    _NUMBER
+    + r" (?:until|till|before|up to)\b[^,;]{0,30}[,;] ?(?:then |now |and )?"
+    + _NUMBER
+    + r"|"
+    + _NUMBER
+    + r"[,;] ?(?:then |now )?"
+    + _NUMBER
+    + r" (?:since|from|after|now)\b"
+)
+_USUAL: Final = re.compile(
+    _NUMBER
+    + r"(?: ?/ ?\w{1,8}| \w{1,12}){0,3},? \(?(?:normally|usually|usual|normal|typically|against"
+    r"|instead of|vs\.?|versus|up from|before|yesterday|last week|the week before|baseline"
+    r"|otherwise)"
+    r"(?: is| was| of| it is| about| the usual| a usual){0,2}:? (?:about |around )?" + _NUMBER
+)
+_FLOW: Final = re.compile(
+    r"(?:in|inflow|arriv\w{1,4}|incoming|produced|enqueued|in rate) "
+    + _NUMBER
+    + r".{0,20}?(?:out|outflow|done|processed|consumed|handled|served|out rate|finished) "
+    + _NUMBER
+)
+_EACH: Final = re.compile(
+    r"\b(?:by|per|each|every) "
+    r"(pod|replica|instance|member|broker|shard|worker|node|host|consumer)s?\b"
+)
+_FIGURE: Final = re.compile(r"(?<![\w.:/-])" + _NUMBER + r"(?![\w:/-])")
+_BUDGET: Final = re.compile(r"minavailable\D{0,4}(\d{1,3})\b(?!%)")
+_THERE: Final = re.compile(
+    r"(?:currenthealthy|current healthy|replicas)\D{0,4}(\d{1,3})\b"
+    r"|(\d{1,3})/\2\b|\b(\d{1,3}) replicas?"
+)
 _ROW: Final = re.compile(r"(?<![\d./])(\d{1,3})/(\d{1,3})(?![\d/%]| nodes)")
 _AGE: Final = re.compile(
     r"\b(\d{1,4}) ?(s|m|min|h|hours?|d|days?|w|weeks?|months?)\b(?: (?:old|ago))?"
@@ -20,7 +53,8 @@ _AGE: Final = re.compile(
 _MINUTES: Final = {"s": 1 / 60, "m": 1.0, "min": 1.0, "h": 60.0, "hour": 60.0, "hours": 60.0}
 _UNITS: Final = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "s": 1e3, "ms": 1.0}
 _BACK: Final = re.compile(
-    r"(?<![\d:.])(\d[\d,]*(?:\.\d+)?)(?: ?[a-z%]{1,5})? (?:since|again|now)\b"
+    r"(?<![\d:.])(\d[\d,]*(?:\.\d+)?)(?: ?(k|m|million|thousand)\b| ?[a-z%]{1,5})?"
+    r" (?:since|again|now)\b"
 )
 _PLAIN_NUMBER: Final = re.compile(r"(?<![\d:.])\d[\d,]*(?:\.\d+)?(?![\d:])")
 _FORMER: Final = re.compile(
@@ -37,7 +71,26 @@ def rises(text: str) -> bool:
         before, after = _value(match[1], match[2], match[4]), _value(match[3], match[4], "")
         if after > 0 and after >= RISE * before:
             return True
-    return False
+    return any(now >= RISE * before and now > 0 for before, now in _compared(text))
+
+
+def _compared(text: str) -> list[tuple[float, float]]:
+    """Give what is told as it was, or usually is, with what it is now."""
+    found: list[tuple[float, float]] = []
+    for m in _THEN.finditer(text):
+        one = 1 if m[1] else 5
+        pair = (_value(m[one], m[one + 1], m[one + 3]), _value(m[one + 2], m[one + 3], ""))
+        found.append(pair)
+    for pattern in (_USUAL, _FLOW):
+        found += [
+            (_value(m[3], m[4], ""), _value(m[1], m[2], m[4])) for m in pattern.finditer(text)
+        ]
+    return found
+
+
+def _lowered(text: str) -> bool:
+    pairs = [(_value(m[1], m[2], m[4]), _value(m[3], m[4], "")) for m in _CHANGE.finditer(text)]
+    return any(before >= RISE * after for before, after in pairs)
 
 
 def falls_back(text: str) -> bool:
@@ -46,7 +99,7 @@ def falls_back(text: str) -> bool:
     if not match:
         return False
     before = [float(n.replace(",", "")) for n in _PLAIN_NUMBER.findall(text[: match.start()])]
-    now = float(match[1].replace(",", ""))
+    now = _value(match[1], match[2], "")
     # `up` and the like are well at 1 and ill at 0.
     return bool(before) and (now * RISE <= max(before) or (now == 1 and max(before) == 0))
 
@@ -93,6 +146,10 @@ def marks_of(item: Item) -> set[str]:
         if rises(statement.text):
             statement.said.add("#rises")
             found.add("#rises")
+        if statement.said & {"config", "t_setting", "at_ceiling"} and _lowered(statement.text):
+            found.add("#lowered")
+        if _falls_step_by_step(statement.text):
+            found.add("#falls")
         if falls_back(statement.text):
             statement.said.add("#falls_back")
             found.add("#falls_back")
@@ -104,7 +161,7 @@ def marks_of(item: Item) -> set[str]:
             found |= {"#young_revision"} if min(ages) <= YOUNG else {"#older_days"}
         if re.search(_FORMER, statement.text):
             found.add("#was_before")
-    found |= _rows(item)
+    found |= _rows(item) | one_differs(item)
     return found | ({"#no_harm_measured", "#harmless"} if _nothing_suffers(item) else set())
 
 
@@ -135,6 +192,28 @@ def _rows(item: Item) -> set[str]:
     if young and old and max(young) * 4 < min(old):
         found.add("#older_rows_ready")
     return found
+
+
+def _falls_step_by_step(text: str) -> bool:
+    found = [_value(m[1], m[2], "") for m in _FIGURE.finditer(text)]
+    return len(found) >= 3 and found[0] >= RISE * found[-1] and found == sorted(found)[::-1]
+
+
+def one_differs(item: Item) -> set[str]:
+    """Tell whether figures that are asked for by pod or by node stand apart for one of them."""
+    asked = _EACH.search(item.question)
+    figures = sorted(_value(m[1], m[2], "") for m in _FIGURE.finditer(item.answer))
+    if not asked or len(figures) < 2 or figures[-1] < 5 * figures[-2] or not figures[-1]:
+        return set()
+    return {"#one_node_differs"} if asked[1] in {"node", "host"} else {"#one_pod_differs"}
+
+
+def budget_binds(items: Sequence[Item]) -> bool:
+    """Tell whether a disruption budget asks for as many pods as there are."""
+    every = " ".join(item.answer for item in items)
+    asked = _BUDGET.search(every)
+    there = [int(n) for pair in _THERE.findall(every) for n in pair if n]
+    return bool(asked and there) and int(asked[1]) >= max(there) if asked else False
 
 
 def twice_harmless(every: Sequence[set[str]]) -> bool:

@@ -12,9 +12,10 @@ _LISTS: Final = re.compile(
     r"(?<!get )(?<!,)\bdeploys?\b(?!/)|deployments? log|\bflags?\b|\bchanges?\b|rollout|commit"
     r"|\breleases?\b|audit|revision|\bdiff\b|calendar|history"
 )
+_UNTIL: Final = re.compile(r"\b(?:until|till|before|since)[ ]\Z")
 _SERVICE: Final = re.compile(
     r"\b([a-z0-9-]{0,40}service)\b"
-    r"|^\d+:\d+(?::\d+)?[ ]([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?=,| deployed| rolled| planned)"
+    r"|^\d+:\d+(?::\d+)?[ ]([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?=,| deployed| rolled| planned| \(|:)"
 )
 _WINDOW: Final = re.compile(
     r"(?<![\d:.])([01]?\d|2[0-3]):([0-5]\d) ?(?:-|to|until|till|and) ?([01]?\d|2[0-3]):([0-5]\d)"
@@ -26,6 +27,7 @@ _ANNOUNCED: Final = re.compile(
 _NOW: Final = re.compile(
     r"(?:\bnow|\bit is|\btime is|\bcurrently)(?: now)?,?:? ([01]?\d|2[0-3]):([0-5]\d)"
 )
+_INNOCENT: Final = {"unrelated", "t_innocent"}
 NEAR: Final = 15.0
 """Minutes between a change and the trouble that it began."""
 
@@ -44,13 +46,15 @@ class Changed:
 
 def marks_of(items: Sequence[Item], subject: str) -> set[str]:
     """Give what the order of times says; `subject` is the alert's own workload."""
-    changes = [c for item in items if _is_list(item) for c in _changes(item, subject)]
-    began = [at for item in items if not _is_list(item) for at in _onsets(item)]
+    changes = [c for item in items if is_list(item) for c in _changes(item, subject)]
+    began = [at for item in items if not is_list(item) for at in _onsets(item)]
     if not changes or not began:
         return set()
     onset = min(began)
     near = [c for c in changes if 0 <= onset - c.at <= NEAR]
     suspects = [c for c in near if not c.unrelated]
+    # Another workload's change is looked at where the alert's own has none.
+    suspects = [c for c in suspects if c.own] or suspects
     later = [c for c in changes if c.at > onset and c.own and not c.config]
     if not suspects:
         return {"#onset_apart"}
@@ -96,28 +100,44 @@ def _within(at: float, first: float, last: float) -> bool:
 
 def newest_release(items: Sequence[Item], subject: str) -> str:
     """Give the time of day of the workload's newest release, or nothing."""
-    changes = [c for item in items if _is_list(item) for c in _changes(item, subject)]
+    changes = [c for item in items if is_list(item) for c in _changes(item, subject)]
     times = [c.at for c in changes if c.own and not c.config]
     return f"{int(max(times)) // 60:02d}:{int(max(times)) % 60:02d}" if times else ""
 
 
-def _is_list(item: Item) -> bool:
+def is_list(item: Item) -> bool:
+    """Tell whether an item lists changes with their times."""
     return bool(_LISTS.search(item.question)) and bool(_CLOCK.search(item.answer))
 
 
 def _changes(item: Item, subject: str) -> list[Changed]:
-    found: list[Changed] = []
-    places = list(_CLOCK.finditer(item.answer))
-    for place, following in zip(places, [*places[1:], None], strict=True):
+    return [change for _, change in changes_of(item, subject)]
+
+
+def changes_of(item: Item, subject: str) -> list[tuple[str, Changed]]:
+    """Give each change that an item lists, with its words."""
+    found: list[tuple[str, Changed]] = []
+    # `healthy until 11:38` tells of no change.
+    every = _CLOCK.finditer(item.answer)
+    places = [place for place in every if not _UNTIL.search(item.answer, 0, place.start())]
+    for place, following in zip(places, [*places[1:], None], strict=False):
         end = following.start() if following else len(item.answer)
         words = item.answer[place.start() : end]
         said = read_item("", item.question, words)
-        every = {c for s in said.statements for c in s.said}
-        config = "config" in (every | said.topic) and not {"release"} & (every | said.topic)
+        words_say = {c for s in said.statements for c in s.said}
+        about = words_say | said.topic
+        config = "config" in about and "release" not in about
         named = {n for pair in _SERVICE.findall(words) for n in pair if n and n != subject}
         own = not named or (subject and subject in words) or (subject and subject in item.question)
-        found.append(Changed(_minutes(place), config, "unrelated" in every, bool(own)))
+        found.append(
+            (words, Changed(_minutes(place), config, bool(_INNOCENT & words_say), bool(own)))
+        )
     return found
+
+
+def times_of(text: str) -> list[float]:
+    """Give the times of day that a text names, in minutes since midnight."""
+    return [_minutes(place) for place in _CLOCK.finditer(text)]
 
 
 def _onsets(item: Item) -> list[float]:

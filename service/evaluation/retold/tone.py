@@ -24,7 +24,9 @@ _CALM: Final = frozenset(
         "test_place", "others_room",
     }
 )  # fmt: skip
-_ALARMS: Final = frozenset({"trouble", "#rises", "users_suffer", "hurting", "never_ready"})
+_ALARMS: Final = frozenset(
+    {"trouble", "#rises", "users_suffer", "hurting", "never_ready", "t_too_few"}
+)
 _OF: Final = re.compile(
     r"\b(\d{1,4}) (?:of|out of) (\d{1,4})\b|(?<![\d./])(\d{1,3})/(\d{1,3})(?![\d/%])"
 )
