@@ -66,12 +66,9 @@ def evaluate(
             document["compared"] = compared
         sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
         return
-    for figures in every:
-        sys.stdout.write(_table(figures, misses=figures.name != "all" or len(every) == 1))
-    for one in verdicts:
-        sys.stdout.write(report(one))
-    for line in compared:
-        sys.stdout.write(f"{line}\n")
+    tables = [_table(one, misses=one.name != "all" or len(every) == 1) for one in every]
+    reports = [report(one) for one in verdicts]
+    sys.stdout.write("".join([*tables, *reports, *(f"{line}\n" for line in compared)]))
 
 
 def _share(value: object) -> str:
