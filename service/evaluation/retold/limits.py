@@ -30,6 +30,10 @@ _SET: Final = re.compile(rf"{_QUANTITY} to {_QUANTITY}(?![\w.])")
 _SIZED: Final = re.compile(r"(?<![\w.:])(\d[\d,]*(?:\.\d+)?) ?(kb|kib|ki|k|mb|mib|mi|m|gb|gib|gi|g)\b")
 _SIZES: Final = {"k": 1.0, "m": 1024.0, "g": 1024.0 * 1024}
 _LIMIT: Final = re.compile(r"limit|max|ceiling|cap\b|quota|allowed")
+_PARTITIONS: Final = re.compile(r"\b(\d{1,4}) partitions|partitions:? (\d{1,4})\b")
+_CONSUMERS: Final = re.compile(
+    r"\b(\d{1,4}) (?:consumers|replicas|pods|workers)|(?:consumers|replicas|pods|workers):? (\d{1,4})\b"
+)
 MARGIN: Final = 1.1
 """A target that is passed by less is met."""
 
@@ -45,7 +49,7 @@ def marks_of(items: Sequence[Item]) -> set[str]:
                     found.add("#over_target")
             if asked_for and _is_set(statement.text):
                 statement.said |= {"t_set", "changed"}
-    return found | _fits(items) | _limits(items)
+    return found | _fits(items) | _limits(items) | _partitions(items)
 
 
 def _is_set(text: str) -> bool:
@@ -57,6 +61,15 @@ def _fits(items: Sequence[Item]) -> set[str]:
     asked = [_number(n) for groups in _ASKED.findall(every) for n in groups if n]
     there = [_number(n) for n in _THERE.findall(every)]
     return {"#asks_too_much"} if asked and there and max(asked) > max(there) else set()
+
+
+def _partitions(items: Sequence[Item]) -> set[str]:
+    """Tell whether there is a consumer for each partition: one more would have none."""
+    every = "; ".join(item.answer for item in items)
+    shares = [int(n) for pair in _PARTITIONS.findall(every) for n in pair if n]
+    takers = [int(n) for pair in _CONSUMERS.findall(every) for n in pair if n]
+    full = shares and takers and max(takers) >= max(shares)
+    return {"#partitions_used_up"} if full else set()
 
 
 def _limits(items: Sequence[Item]) -> set[str]:
