@@ -29,7 +29,16 @@ _QUANTITY: Final = r"(?<![\w.])(\d[\d,]*(?:\.\d+)?) ?([a-zµ%]{1,6}|)"
 _SET: Final = re.compile(rf"{_QUANTITY} to {_QUANTITY}(?![\w.])")
 _SIZED: Final = re.compile(r"(?<![\w.:])(\d[\d,]*(?:\.\d+)?) ?(kb|kib|ki|k|mb|mib|mi|m|gb|gib|gi|g)\b")
 _SIZES: Final = {"k": 1.0, "m": 1024.0, "g": 1024.0 * 1024}
-_LIMIT: Final = re.compile(r"limit|max|ceiling|cap\b|quota|allowed")
+_LIMIT: Final = re.compile(
+    r"limit|max|ceiling|cap\b|quota|allowed|buffer|(?:larger|bigger|longer|more) than|above|beyond"
+)
+_SHARE: Final = re.compile(
+    r"(?<![\w.])(\d{1,3}(?:\.\d+)?) ?% (?:to|until .{0,20}?,|at .{0,20}?,) ?(?:now |and |then )?"
+    r"(\d{1,3}(?:\.\d+)?) ?%"
+)
+_CLOCK: Final = re.compile(r"(?<![\d:.])\d{1,2}:\d\d(?![\d:])|\b(?:this morning|an hour|minutes)\b")
+_STEP: Final = 20
+"""Percent points within a day; a volume that evenly fills takes longer."""
 _PARTITIONS: Final = re.compile(r"\b(\d{1,4}) partitions|partitions:? (\d{1,4})\b")
 _CONSUMERS: Final = re.compile(
     r"\b(\d{1,4}) (?:consumers|replicas|pods|workers)|(?:consumers|replicas|pods|workers):? (\d{1,4})\b"
@@ -47,6 +56,10 @@ def marks_of(items: Sequence[Item]) -> set[str]:
             for match in _USED_OF_TARGET.finditer(statement.text):
                 if int(match[1]) > MARGIN * int(match[2]) > 0:
                     found.add("#over_target")
+            if _CLOCK.search(statement.text) and any(
+                abs(float(m[1]) - float(m[2])) >= _STEP for m in _SHARE.finditer(statement.text)
+            ):
+                found.add("#fills_today")
             if asked_for and _is_set(statement.text):
                 statement.said |= {"t_set", "changed"}
     return found | _fits(items) | _limits(items) | _partitions(items)
@@ -65,7 +78,7 @@ def _fits(items: Sequence[Item]) -> set[str]:
 
 def _partitions(items: Sequence[Item]) -> set[str]:
     """Tell whether there is a consumer for each partition: one more would have none."""
-    every = "; ".join(item.answer for item in items)
+    every = "; ".join(f"{item.question}: {item.answer}" for item in items)
     shares = [int(n) for pair in _PARTITIONS.findall(every) for n in pair if n]
     takers = [int(n) for pair in _CONSUMERS.findall(every) for n in pair if n]
     full = shares and takers and max(takers) >= max(shares)

@@ -22,7 +22,8 @@ _COUNTED: Final = re.compile(
 _BEFORE: Final = (
     re.compile(rf"\b(?:had|have|has|with|at|ran|running|run|were|was|of|on) {_N}{_THINGS}{_STILL}"),
     re.compile(rf"\b{_N} (?:replicas|pods|workers|consumers|instances|copies){_STILL}"),
-    re.compile(rf"(?<![\d.:/]){_N}{_STILL} \d{{1,2}}:\d\d"),
+    re.compile(rf"(?<![\d.:/]){_N}{_STILL} (?:\d{{1,2}}:\d\d|this|yesterday|last|noon|monday"
+               r"|tuesday|wednesday|thursday|friday|saturday|sunday)"),
     re.compile(rf"\b(?:scaled|reduced|lowered|cut|shrunk|down|set|brought|replicas)\b.{{0,60}}?"
                rf"\bfrom {_N}{_THINGS} to\b"),
     re.compile(rf"\breplicas:?,? \(?(?:was|were|before:?|previously|formerly) {_N}"),
