@@ -70,8 +70,7 @@ def evaluate(
         sys.stdout.write(_table(figures, misses=figures.name != "all" or len(every) == 1))
     for one in verdicts:
         sys.stdout.write(report(one))
-    for line in compared:
-        sys.stdout.write(f"{line}\n")
+    sys.stdout.write("".join(f"{line}\n" for line in compared))
 
 
 def _share(value: object) -> str:

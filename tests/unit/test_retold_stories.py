@@ -263,8 +263,8 @@ def test_what_a_figure_usually_is_tells_that_it_rose() -> None:
              ("consumers", "8, each at its CPU limit")], {}, "scale_deployment",
             id="no-partition-left"),
         pytest.param(
-            [("queue", "100 to 4000 since the sale; CPU 0.98"), ("note", "singleton, never run two")],
-            {}, "scale_deployment", id="may-run-only-once"),
+            [("queue", "100 to 4000 since the sale; CPU 0.98"),
+             ("note", "singleton, never run two")], {}, "scale_deployment", id="may-run-only-once"),
         pytest.param(
             [("errors", "0 until 12:31, 0.2 since"),
              ("deploys", "12:30 version 8.1 drops column rate and copies it")], {}, "rollout_undo",

@@ -13,21 +13,25 @@ _WORDS: Final = {"one": 1, "two": 2, "four": 4, "eight": 8, "sixteen": 16}
 _COUNT: Final = r"(\d{1,4}|" + "|".join(_WORDS) + r")"
 _GPU: Final = r"(?:gpus?|cards?|accelerators?|nvidia\.com/gpu)"
 _ASKED: Final = re.compile(
-    rf"(?:asks?|asking|requests?|requested|wants?|needs?|requires?) (?:for )?(?:\w+ )?{_COUNT} {_GPU}"
+    r"(?:asks?|asking|requests?|requested|wants?|needs?|requires?) (?:for )?(?:\w+ )?"
+    rf"{_COUNT} {_GPU}"
     rf"|{_GPU}[: ]{{1,2}}{_COUNT} (?:each|per pod|in one pod|in a pod|per replica)"
     rf"|{_COUNT} {_GPU} (?:each|per pod|in one pod|in a pod|in a single pod|per replica)"
 )
 _THERE: Final = re.compile(
     r"(?:machines?|nodes?|node type|type|hosts?|instances?|shape|largest|biggest|no node)\b"
     rf"[^;.\d]{{0,40}}?\b(?:has|have|with|of|holds?|carry|carries|offers?|:|more than|only|is)"
-    rf" (?:only |at most |just )?{_COUNT}(?: {_GPU})?(?= each| gpu| card|$|[,;.)]| only| at most| per)"
+    rf" (?:only |at most |just )?{_COUNT}(?: {_GPU})?"
+    r"(?= each| gpu| card|$|[,;.)]| only| at most| per)"
 )
 _USED_OF_TARGET: Final = re.compile(
     r"(?<![\d.])(\d{1,3}) ?%? ?(?:/|of a target of|against a target of|target) ?(\d{1,3}) ?%"
 )
 _QUANTITY: Final = r"(?<![\w.])(\d[\d,]*(?:\.\d+)?) ?([a-zµ%]{1,6}|)"
 _SET: Final = re.compile(rf"{_QUANTITY} to {_QUANTITY}(?![\w.])")
-_SIZED: Final = re.compile(r"(?<![\w.:])(\d[\d,]*(?:\.\d+)?) ?(kb|kib|ki|k|mb|mib|mi|m|gb|gib|gi|g)\b")
+_SIZED: Final = re.compile(
+    r"(?<![\w.:])(\d[\d,]*(?:\.\d+)?) ?(kb|kib|ki|k|mb|mib|mi|m|gb|gib|gi|g)\b"
+)
 _SIZES: Final = {"k": 1.0, "m": 1024.0, "g": 1024.0 * 1024}
 _LIMIT: Final = re.compile(
     r"limit|max|ceiling|cap\b|quota|allowed|buffer|(?:larger|bigger|longer|more) than|above|beyond"
@@ -41,7 +45,8 @@ _STEP: Final = 20
 """Percent points within a day; a volume that evenly fills takes longer."""
 _PARTITIONS: Final = re.compile(r"\b(\d{1,4}) partitions|partitions:? (\d{1,4})\b")
 _CONSUMERS: Final = re.compile(
-    r"\b(\d{1,4}) (?:consumers|replicas|pods|workers)|(?:consumers|replicas|pods|workers):? (\d{1,4})\b"
+    r"\b(\d{1,4}) (?:consumers|replicas|pods|workers)"
+    r"|(?:consumers|replicas|pods|workers):? (\d{1,4})\b"
 )
 MARGIN: Final = 1.1
 """A target that is passed by less is met."""

@@ -154,7 +154,6 @@ def _plain_facts(alert: str, labels: Mapping[str, str], items: Sequence[Item]) -
     return facts
 
 
-
 def _workload(every: str, items: Sequence[Item]) -> dict[str, Json]:
     found: dict[str, Json] = {"replicas": replicas.wanted_now(every)}
     if before := replicas.before(items):

@@ -15,28 +15,42 @@ _WORDS: Final = {
 }  # fmt: skip
 _N: Final = r"(\d{1,3}|" + "|".join(_WORDS) + r")(?![\d.:%/])"
 _THINGS: Final = r"(?: (?:replicas?|pods|workers|consumers|instances|copies))?"
-_STILL: Final = r",? ?(?:until|till|before|up to|up until|through|yesterday|last|earlier|the week)\b"
+_NO_MORE: Final = (
+    r",? ?(?:until|till|before|up to|up until|through|yesterday|last|earlier|the week)\b"
+)
+_DAYS: Final = r"this|yesterday|last|noon|monday|tuesday|wednesday|thursday|friday|saturday|sunday"
+_MONTHS: Final = (
+    r"january|february|march|april|may|june|july|august|september|october|november|december"
+)
+_TIMES: Final = _MONTHS + r"|spring|summer|autumn|winter|weeks|months|a year|years|year|month|week"
+_FRONT: Final = r"(?<![\d.:/])"
+_END: Final = r"(?=$|[,;.)])"
+_SCALED: Final = r"\b(?:scaled|reduced|lowered|cut|shrunk|down|set|brought|replicas)\b"
+_WAS: Final = (
+    r"\b(?:was|were|used to (?:be|have|run|run with|run on)|instead of|rather than|previously"
+    r"|formerly|originally)"
+)
+_SHOULD: Final = (
+    r"\b(?:floor|baseline|minimum|min replicas|minreplicas|usual number|normal number"
+    r"|agreed number|should be|supposed to be|meant to be|normally|usually)\b"
+)
 _COUNTED: Final = re.compile(
     r"replica|scal|\bpods\b|\bdeploy|\bhpa\b|autoscal|statefulset|workers|consumers|\d/\d"
 )
-_BEFORE: Final = (
-    re.compile(rf"\b(?:had|have|has|with|at|ran|running|run|were|was|of|on) {_N}{_THINGS}{_STILL}"),
-    re.compile(rf"\b{_N} (?:replicas|pods|workers|consumers|instances|copies){_STILL}"),
-    re.compile(rf"(?<![\d.:/]){_N}{_STILL} (?:\d{{1,2}}:\d\d|this|yesterday|last|noon|monday"
-               r"|tuesday|wednesday|thursday|friday|saturday|sunday)"),
-    re.compile(rf"\b(?:scaled|reduced|lowered|cut|shrunk|down|set|brought|replicas)\b.{{0,60}}?"
-               rf"\bfrom {_N}{_THINGS} to\b"),
-    re.compile(rf"\breplicas:?,? \(?(?:was|were|before:?|previously|formerly) {_N}"),
-    re.compile(rf"\b(?:was|were|used to (?:be|have|run|run with|run on)|instead of|rather than"
-               rf"|previously|formerly|originally) {_N}{_THINGS}(?=$|[,;.)]| (?:for|since|all|and))"),
-    re.compile(rf"(?<![\d.:/]){_N} to (?:\d{{1,3}} to )+\d{{1,3}}\b"),
-    re.compile(rf"(?<![\d.:/]){_N}{_THINGS} (?:since|for|all) (?:january|february|march|april|may"
-               rf"|june|july|august|september|october|november|december|spring|summer|autumn"
-               rf"|winter|weeks|months|a year|years|year|month|week)\b"),
-    re.compile(rf"\b(?:floor|baseline|minimum|min replicas|minreplicas|usual number|normal number"
-               rf"|agreed number|should be|supposed to be|meant to be|normally|usually)\b"
-               rf"(?: is| are| of| at|:)? {_N}{_THINGS}(?=$|[,;.)])"),
-)  # fmt: skip
+_BEFORE: Final = tuple(
+    re.compile(one)
+    for one in (
+        rf"\b(?:had|have|has|with|at|ran|running|run|were|was|of|on) {_N}{_THINGS}{_NO_MORE}",
+        rf"\b{_N} (?:replicas|pods|workers|consumers|instances|copies){_NO_MORE}",
+        rf"{_FRONT}{_N}{_NO_MORE} (?:\d{{1,2}}:\d\d|{_DAYS})",
+        rf"{_SCALED}.{{0,60}}?\bfrom {_N}{_THINGS} to\b",
+        rf"\breplicas:?,? \(?(?:was|were|before:?|previously|formerly) {_N}",
+        rf"{_WAS} {_N}{_THINGS}(?:{_END}|(?= (?:for|since|all|and)))",
+        rf"{_FRONT}{_N} to (?:\d{{1,3}} to )+\d{{1,3}}\b",
+        rf"{_FRONT}{_N}{_THINGS} (?:since|for|all) (?:{_TIMES})\b",
+        rf"{_SHOULD}(?: is| are| of| at|:)? {_N}{_THINGS}{_END}",
+    )
+)
 _HPA: Final = re.compile(r"<?unknown>?/\d+ ?% (\d{1,3}) (\d{1,3}) \d{1,3}\b")
 
 
@@ -47,7 +61,7 @@ def wanted_now(every: str) -> int:
 
 
 def before(items: Sequence[Item]) -> int:
-    """Give the replicas of before, or that there should be; 0 where nothing or no single one says."""
+    """Give the replicas of before, or that there should be; 0 where no single number is named."""
     found: set[int] = set()
     for item in items:
         for statement in item.statements:

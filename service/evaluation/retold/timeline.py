@@ -121,7 +121,7 @@ def changes_of(item: Item, subject: str) -> list[tuple[str, Changed]]:
     found: list[tuple[str, Changed]] = []
     # `healthy until 11:38` tells of no change.
     every = list(_CLOCK.finditer(item.answer))
-    # `10:20 shop new button; 10:40 edge ttl`: where one entry begins with the subject, all begin so.
+    # `10:20 shop new button; 10:40 edge ttl`: entries begin with the workload's name.
     firsts = [_FIRST.match(item.answer, place.end()) for place in every]
     by_name = any(first and first[1] == subject for first in firsts)
     places = [place for place in every if not _UNTIL.search(item.answer, 0, place.start())]
@@ -140,9 +140,7 @@ def changes_of(item: Item, subject: str) -> list[tuple[str, Changed]]:
         own = not (named or others) or bool(
             subject and (subject in words or subject in item.question)
         )
-        found.append(
-            (words, Changed(_minutes(place), config, bool(_INNOCENT & words_say), own))
-        )
+        found.append((words, Changed(_minutes(place), config, bool(_INNOCENT & words_say), own)))
     return found
 
 
