@@ -30,6 +30,7 @@ FACTS: Final[dict[str, str]] = {
     "workload.kind": "`Deployment`, `StatefulSet` or `DaemonSet`",
     "workload.name": "its name",
     "workload.replicas": "replicas wanted",
+    "workload.replicas_before": "replicas that it had before; only retold evidence names them",
     "workload.available": "replicas available",
     "workload.ready": "replicas ready",
     "workload.paused": "its rollouts are paused",

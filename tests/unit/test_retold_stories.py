@@ -10,7 +10,7 @@ import yaml
 from tiphys.agents.playbooks import Playbooks
 from tiphys.agents.symptoms import SYMPTOMS
 from tiphys.service.evaluation.judging import Mark
-from tiphys.service.evaluation.retold import stories
+from tiphys.service.evaluation.retold import limits, stories
 from tiphys.service.evaluation.retold.reader import Reading, read
 from tiphys.service.evaluation.retold.rules import Rule, Told, rule
 from tiphys.service.evaluation.retold.words import read_item, table
@@ -224,6 +224,55 @@ def test_what_a_figure_usually_is_tells_that_it_rose() -> None:
         pytest.param(
             [("requests/s", "9k, usually 300, all with one user agent"),
              ("pods", "all at their CPU limit")], {}, "scale_deployment", id="bots"),
+        pytest.param(
+            [("exec", "4 million files below spool, the first from Monday 09:10"),
+             ("configmap", "keep_all to true on Monday 09:10, left over from a test"),
+             ("inodes free", "1 %")],
+            {"persistentvolumeclaim": "d-0"}, "delete_failed_pods", id="left-over-setting"),
+        pytest.param(
+            [("get pods", "30 Evicted, all from Sunday; another one every few minutes"),
+             ("nodes", "DiskPressure True")], {}, "delete_failed_pods", id="more-left-overs"),
+        pytest.param(
+            [("log", "password refused since 12:00"),
+             ("secret", "unchanged for a year; the database has had a new password since 12:00"),
+             ("pods", "30 days old")], {}, "rollout_restart", id="the-source-is-old"),
+        pytest.param(
+            [("get pods", "d-1 0/1, ContainerCreating, pulling an image of 9 GB for 70 s"),
+             ("earlier starts", "ready after about 4 min; the others serve")],
+            {"pod": "d-1"}, "restart_pod", id="still-starting-in-time"),
+        pytest.param(
+            [("d-1", "hangs, but holds the last copy of nine shards"),
+             ("other pods", "d-0 and d-2 are down")], {"pod": "d-1"}, "restart_pod",
+            id="the-last-copy"),
+        pytest.param(
+            [("pending", "asks for 16 GPUs in one pod; the machines have 8 each"),
+             ("GPUs", "24 of 24 allocated"), ("pool", "3 of at most 10")], {},
+            "scale_gpu_node_pool", id="fits-no-machine"),
+        pytest.param(
+            [("free", "60 % to 5 % since 09:00"), ("class", "allowVolumeExpansion true")],
+            {"persistentvolumeclaim": "d-0"}, "expand_pvc", id="fills-within-hours"),
+        pytest.param(
+            [("free", "4 %"), ("log", "a dump for each call since the release at 14:58"),
+             ("class", "expandable")],
+            {"persistentvolumeclaim": "d-0"}, "expand_pvc", id="a-release-fills-it"),
+        pytest.param(
+            [("deploy", "0/0"), ("note", "switched off by the owning team, removal on the 30th")],
+            {}, "scale_deployment", id="zero-is-wanted"),
+        pytest.param(
+            [("lag", "grows on all 8 partitions since the campaign"),
+             ("consumers", "8, each at its CPU limit")], {}, "scale_deployment",
+            id="no-partition-left"),
+        pytest.param(
+            [("queue", "100 to 4000 since the sale; CPU 0.98"),
+             ("note", "singleton, never run two")], {}, "scale_deployment", id="may-run-only-once"),
+        pytest.param(
+            [("errors", "0 until 12:31, 0.2 since"),
+             ("deploys", "12:30 version 8.1 drops column rate and copies it")], {}, "rollout_undo",
+            id="no-way-back"),
+        pytest.param(
+            [("kernel log", "I/O errors on sda"),
+             ("node n-3", "do not drain before the owner signs")], {"node": "n-3"},
+            "cordon_drain_node", id="on-hold"),
     ],
 )  # fmt: skip
 async def test_a_fact_that_rules_an_action_out_bars_its_story(
@@ -233,3 +282,57 @@ async def test_a_fact_that_rules_an_action_out_bars_its_story(
     assert told is not None
     assert harm not in told.borne_out
     assert await _decided(evidence, **labels) != harm
+
+
+def test_zero_by_mistake_is_not_wanted() -> None:
+    zero = ("deploy", "0/0")
+    assert outcome(zero, ("audit", "scaled to 0 by a night job meant for staging")) == (
+        "scale_deployment"
+    )
+    assert outcome(zero, ("annotation", "seasonal, runs in winter only")) == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("1/1; it had 6 until 13:02", 6, id="had-until"),
+        pytest.param("scaled down replica set x-5 from 14 to 2", 14, id="from-to"),
+        pytest.param("2 replicas, was 5", 5, id="was"),
+        pytest.param("3/3; 9 until this morning", 9, id="until"),
+        pytest.param("1/1 ready; the documented floor is 3", 3, id="floor"),
+        pytest.param("had 6 pods until 13:02, had 8 pods until 12:00", None, id="two-numbers"),
+        pytest.param("0/0", None, id="unknown"),
+        pytest.param("1/1, ready until 13:02", None, id="a-time-is-no-number"),
+    ],
+)
+def test_the_replicas_of_before_are_read_where_one_number_is_named(
+    text: str, expected: int | None
+) -> None:
+    workload = reading(("get deploy", text)).facts["workload"]
+    assert isinstance(workload, dict)
+    assert workload.get("replicas_before") == expected
+
+
+async def test_what_a_list_calls_by_other_names_is_not_the_subjects() -> None:
+    slow = ("p99 of search", "40 ms until 09:30, 900 ms since")
+    own = "09:29 search loads each facet by itself"
+    other = ("deploys", f"{own}; 10:15 edge cache headers")
+    same = ("deploys", f"{own}; 10:15 search cache headers")
+    assert await _decided([slow, other], service="search") == "rollout_undo"
+    assert await _decided([slow, same], service="search") != "rollout_undo"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "mark"),
+    [
+        pytest.param(("hpa", "12 of 12, 96 %/70 %"), "#over_target", id="over-target"),
+        pytest.param(("hpa", "12 of 12, 66 %/70 %"), "", id="below-target"),
+        pytest.param(("log", "body 12 MB above max_body 10 MB"), "#over_limit", id="over-limit"),
+        pytest.param(("log", "body 9 MB, max_body 10 MB"), "", id="below-limit"),
+        pytest.param(("free", "60 % at 08:00, 4 % at 11:00"), "#fills_today", id="in-hours"),
+        pytest.param(("free", "9 % at 08:00, 8 % at 20:00"), "", id="evenly"),
+    ],
+)
+def test_figures_are_compared_with_their_limits(evidence: tuple[str, str], mark: str) -> None:
+    items = [read_item("", *evidence)]
+    assert limits.marks_of(items) == ({mark} if mark else set())

@@ -57,6 +57,7 @@ _BACK: Final = re.compile(
     r" (?:since|again|now)\b"
 )
 _PLAIN_NUMBER: Final = re.compile(r"(?<![\d:.])\d[\d,]*(?:\.\d+)?(?![\d:])")
+_SECONDS: Final = re.compile(r"(?<![\d:.])(\d{1,4}(?:\.\d{1,3})?) s\b")
 _FORMER: Final = re.compile(
     r"\b(?:was|were|until|before)\b.{0,40}\d|\b(?:was|were|said) .{1,60} before\b"
 )
@@ -98,6 +99,10 @@ def falls_back(text: str) -> bool:
     match = _BACK.search(text)
     if not match:
         return False
+    if "ms" in text:
+        # `3 s until then, 90 ms since`
+        text = _SECONDS.sub(lambda m: f"{float(m[1]) * 1000:.0f} ms", text)
+        match = _BACK.search(text) or match
     before = [float(n.replace(",", "")) for n in _PLAIN_NUMBER.findall(text[: match.start()])]
     now = _value(match[1], match[2], "")
     # `up` and the like are well at 1 and ill at 0.

@@ -13,7 +13,16 @@ from typing import Final
 from tiphys.agents.kubectl import GROUPS
 from tiphys.agents.symptoms import SYMPTOMS, told
 from tiphys.policies.model import Json
-from tiphys.service.evaluation.retold import gpus, numbers, stories, suspects, timeline, tone
+from tiphys.service.evaluation.retold import (
+    gpus,
+    limits,
+    numbers,
+    replicas,
+    stories,
+    suspects,
+    timeline,
+    tone,
+)
 from tiphys.service.evaluation.retold.rules import Rule, Told, rule
 from tiphys.service.evaluation.retold.words import Item, read_item, table
 
@@ -86,8 +95,9 @@ def read(alert: str, labels: Mapping[str, str], evidence: Sequence[Mapping[str, 
 
 
 def _told(alert: str, labels: Mapping[str, str], items: Sequence[Item], subject: str) -> Told:
+    marked = limits.marks_of(items)
     each = [numbers.marks_of(item) for item in items]
-    whole: set[str] = set().union(*each) | timeline.marks_of(items, subject)
+    whole: set[str] = marked.union(*each) | timeline.marks_of(items, subject)
     whole |= {mark for mark, named in _LABELS.items() if any(labels.get(k) for k in named)}
     whole |= timeline.window_marks(items) | tone.marks_of(items)
     whole |= {"#twice_harmless"} if numbers.twice_harmless(each) else set()
@@ -130,8 +140,8 @@ def _plain_facts(alert: str, labels: Mapping[str, str], items: Sequence[Item]) -
                   "labels": {**labels, "alertname": alert}},
         "resolution": {"found": True, "ambiguous": False, "candidates": [], "missing": []},
         "setting": {"configmap": "", "key": "", "before": ""},
-        "workload": {"replicas": _replicas(every)},
-        "pool": {"wanted": _replicas(every) + 1},
+        "workload": _workload(every, items),
+        "pool": {"wanted": replicas.wanted_now(every) + 1},
         "attempts": {"count": 0, "last_action": "", "last_outcome": ""},
         "metrics": {}, "analysis": {"changes": []}, "gathered": {},
     }  # fmt: skip
@@ -144,6 +154,8 @@ def _plain_facts(alert: str, labels: Mapping[str, str], items: Sequence[Item]) -
     return facts
 
 
-def _replicas(every: str) -> int:
-    found = re.search(r"(\d{1,3}) (?:replicas|pods|machines|nodes)", every)
-    return int(found[1]) if found else 1
+def _workload(every: str, items: Sequence[Item]) -> dict[str, Json]:
+    found: dict[str, Json] = {"replicas": replicas.wanted_now(every)}
+    if before := replicas.before(items):
+        found["replicas_before"] = before
+    return found

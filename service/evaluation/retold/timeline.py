@@ -12,6 +12,7 @@ _LISTS: Final = re.compile(
     r"(?<!get )(?<!,)\bdeploys?\b(?!/)|deployments? log|\bflags?\b|\bchanges?\b|rollout|commit"
     r"|\breleases?\b|audit|revision|\bdiff\b|calendar|history"
 )
+_FIRST: Final = re.compile(r"(?::\d\d)?[ ]([a-z][a-z0-9-]{1,40})(?![a-z0-9-])")
 _UNTIL: Final = re.compile(r"\b(?:until|till|before|since)[ ]\Z")
 _SERVICE: Final = re.compile(
     r"\b([a-z0-9-]{0,40}service)\b"
@@ -27,6 +28,7 @@ _ANNOUNCED: Final = re.compile(
 _NOW: Final = re.compile(
     r"(?:\bnow|\bit is|\btime is|\bcurrently)(?: now)?,?:? ([01]?\d|2[0-3]):([0-5]\d)"
 )
+_PLANNED: Final = re.compile(r"calendar|schedule|maintenance|announce")
 _INNOCENT: Final = {"unrelated", "t_innocent"}
 NEAR: Final = 15.0
 """Minutes between a change and the trouble that it began."""
@@ -118,7 +120,10 @@ def changes_of(item: Item, subject: str) -> list[tuple[str, Changed]]:
     """Give each change that an item lists, with its words."""
     found: list[tuple[str, Changed]] = []
     # `healthy until 11:38` tells of no change.
-    every = _CLOCK.finditer(item.answer)
+    every = list(_CLOCK.finditer(item.answer))
+    # `10:20 shop new button; 10:40 edge ttl`: entries begin with the workload's name.
+    firsts = [_FIRST.match(item.answer, place.end()) for place in every]
+    by_name = any(first and first[1] == subject for first in firsts)
     places = [place for place in every if not _UNTIL.search(item.answer, 0, place.start())]
     for place, following in zip(places, [*places[1:], None], strict=False):
         end = following.start() if following else len(item.answer)
@@ -127,11 +132,15 @@ def changes_of(item: Item, subject: str) -> list[tuple[str, Changed]]:
         words_say = {c for s in said.statements for c in s.said}
         about = words_say | said.topic
         config = "config" in about and "release" not in about
+        if _PLANNED.search(item.question) and not about & {"config", "release"}:
+            continue
+        first = _FIRST.match(item.answer, place.end())
+        others = by_name and first is not None and first[1] != subject
         named = {n for pair in _SERVICE.findall(words) for n in pair if n and n != subject}
-        own = not named or (subject and subject in words) or (subject and subject in item.question)
-        found.append(
-            (words, Changed(_minutes(place), config, bool(_INNOCENT & words_say), bool(own)))
+        own = not (named or others) or bool(
+            subject and (subject in words or subject in item.question)
         )
+        found.append((words, Changed(_minutes(place), config, bool(_INNOCENT & words_say), own)))
     return found
 
 

@@ -188,6 +188,12 @@ def _named(text: str, names: Mapping[str, str]) -> str:
     for name, role in names.items():
         plain_name = name.lower()
         text = re.sub(rf"(?<![\w-]){re.escape(plain_name)}(?![\w-])", f"this {role}", text)
+        # `main-1` for `prometheus-main-1`, and with it `main-0`.
+        short = re.search(r"-([a-z]{3,20}-)\d+$", plain_name)
+        if short and role == "pod":
+            own = plain_name[short.start() + 1 :]
+            text = re.sub(rf"(?<![\w-]){re.escape(own)}(?![\w-])", f"this {role}", text)
+            text = re.sub(rf"(?<![\w-]){short[1]}\d+(?![\w-])", f"other {role}", text)
         # `gpu-12` beside `gpu-7`, `db-1` beside `db-0`: others of its kind.
         front = re.match(r"[a-z][a-z0-9.-]*?-(?=[a-z]{0,3}\d+$)", plain_name)
         if front:
