@@ -69,6 +69,8 @@ def _sorted() -> Iterator[tuple[str, Compiled]]:
 
 def _alerts(one: Compiled) -> str:
     match = one.book.match
+    if one.book.asked == "last" and match.pattern == ".*":
+        return "those that no other playbook is for"
     return f"names like `{match.pattern}`" if match.pattern else ", ".join(match.alerts)
 
 
